@@ -143,7 +143,7 @@ async def _peer_pages(
     others = [(pushed, PEER_ROUNDS), (stored, PEER_ROUNDS)]
     if (program := peers.build_collector()) is not None:
         collected = await enter(peers.collector(program, folder))
-        # A scrape of it takes half a minute: the measured one is the check, too.
+        # A scrape of it takes half a minute, so the measured one is also the check.
         await peers.fill(peers.otlp_target(collected, clients, 4, BATCH), clients, check=False)
         others.append((collected, 0))
     return [

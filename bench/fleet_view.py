@@ -1,7 +1,8 @@
 """Time of a scrape of /metrics/fleet without Kafka: `python -m bench.fleet_view --clients 100000`.
 
 Rows go through the exporter's own store, into its columns; a scrape renders all families, while
-more rows are applied between two scrapes. Waiting for the end of `entity-state` is not in it.
+more rows are applied between two scrapes. The time does not include waiting for the end of
+`entity-state`.
 """
 
 import argparse

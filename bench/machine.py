@@ -40,7 +40,7 @@ def describe(*, with_peers: bool) -> list[tuple[str, str]]:
 
 
 def _build() -> str:
-    """How the interpreter was built: without optimizations it takes half as long again."""
+    """How the interpreter was built: without optimizations it takes 1.5 times as long."""
     if "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS")):
         return "built with optimizations"
     return "the system's" if sys.base_prefix == "/usr" else "built without optimizations"

@@ -75,7 +75,7 @@ class Stack:
 
     def responded(self, number: int, status: int, body: bytes) -> None:
         if status != 200:
-            raise WrongResultError(f"a submission was answered {status}: {body[:300]!r}")
+            raise WrongResultError(f"a submission got {status}: {body[:300]!r}")
         self.newest = json.loads(body)["receipt"]
         self.receipts.add(self.newest)
 
@@ -132,7 +132,7 @@ async def _measure(stack: Stack, load: Load, seconds: float) -> dict[str, float]
         await asyncio.sleep(seconds)
         seconds, used = meter.read()
         return {f"{IDLE}{name}": cpu / seconds * 100 for name, cpu in used.items()}
-    await OpenLoop(stack, load).run(1)  # what adapts to the load has done so
+    await OpenLoop(stack, load).run(1)  # everything that adapts to the load has adapted
     loop = OpenLoop(stack, load)
     meter = Meter(stack.pids(load))
     count = await loop.run(seconds)
@@ -156,7 +156,7 @@ async def _freshness(stack: Stack, load: Load, seconds: float) -> list[float]:
     async def look(http: httpx.AsyncClient, receipt: str, began: float) -> None:
         page = await http.get(stack.scrape_url(receipt))
         if page.status_code != 200:
-            raise WrongResultError(f"a scrape after a receipt was answered {page.status_code}")
+            raise WrongResultError(f"a scrape after a receipt got {page.status_code}")
         found.append(time.perf_counter() - began)
 
     async with scraper(stack) as http, asyncio.TaskGroup() as tasks:
@@ -213,7 +213,7 @@ def extract(commit: str, folder: Path) -> Path:
     try:
         archive = subprocess.run(git, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
-        raise LocalError(f"the files of {commit} are not here: use a whole git clone") from error
+        raise LocalError(f"the files of {commit} are missing: use a full git clone") from error
     with tarfile.open(fileobj=BytesIO(archive)) as tar:
         tar.extractall(folder, filter="data")
     return folder
@@ -233,7 +233,7 @@ def _table(found: Sequence[Measurements]) -> list[dict[str, Any]]:
 @click.option("--rounds", default=1, show_default=True)
 @click.option("--seconds", default=10.0, show_default=True, help="Of load, a case and round.")
 @click.option("--only", multiple=True, help="Only loads whose name contains this; repeatable.")
-@click.option("--peers", is_flag=True, help="Also measure the peers that can be had.")
+@click.option("--peers", is_flag=True, help="Also measure the peers that are available.")
 def main(
     against: str | None, rounds: int, seconds: float, only: tuple[str, ...], peers: bool
 ) -> None:

@@ -34,7 +34,7 @@ class Load(NamedTuple):
 SUBJECT = "Fleet"
 SYSTEM = "Tobogganing"
 BASELINE = "116087e"
-"""The last commit in which every submission of a fleet left by itself."""
+"""The last commit in which every submission of a fleet had a frame of its own."""
 LOADS = (
     Load(0),
     Load(100, "new"),
@@ -67,7 +67,7 @@ class LoadSubject(Protocol):
         """Note a response.
 
         Raises:
-            WrongResultError: it is not as it must be.
+            WrongResultError: it is not the expected one.
         """
 
 
@@ -88,10 +88,10 @@ class OpenLoop:
         """Time of each response, from when its request was due."""
 
     async def run(self, seconds: float) -> int:
-        """Send for so long; return how many were sent once all were answered.
+        """Send for a time; return the number of requests when all have their responses.
 
         Raises:
-            WrongResultError: a response is not as it must be, or does not come.
+            WrongResultError: a response is wrong or missing.
         """
         subject, rate = self._subject, self._load.rate
         count = round(rate * seconds)
@@ -114,7 +114,7 @@ class OpenLoop:
             async with asyncio.timeout(PATIENCE):
                 await self._done.wait()
         except TimeoutError:
-            self._error = f"{self._left} of {count} requests were not answered"
+            self._error = f"{self._left} of {count} requests got no response"
         if self._error:
             raise WrongResultError(self._error)
         await asyncio.gather(*tasks)

@@ -65,7 +65,7 @@ async def _running_peers(folder: Path) -> AsyncIterator[list[tuple[MeasuredTarge
 async def measure_peers(
     folder: Path, seconds: float, rounds: int, loads: Sequence[Load] = PEER_LOADS
 ) -> list[Measurements]:
-    """Measure each peer that can be had under each load.
+    """Measure each available peer under each load.
 
     Raises:
         WrongResultError: a response is wrong, or something pushed is not shown.

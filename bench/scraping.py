@@ -88,7 +88,7 @@ def check_scrape(body: bytes, clients: Clients, numbers: Sequence[int]) -> None:
     for name, id, value in _SAMPLE.findall(body):
         client = int(id)
         if name not in seen or client >= clients.size or seen[name][client]:
-            raise WrongResultError(f"{name!r} of client {client} is unexpected, or there twice")
+            raise WrongResultError(f"{name!r} of client {client} is unexpected, or occurs twice")
         seen[name][client] = 1
         if name != check_in and float(value) != expected[client][fields[name]]:
             wanted = expected[client][fields[name]]

@@ -1,11 +1,11 @@
 """Enrolments: tokens with which agents register themselves, and how their uses are counted. Pure.
 
 The record of an enrolment is one of the registry's (contract.registry). A gateway claims uses by
-writing its next revision, so of two claims that were made from the same revision one counts. All
-that is particular to it is in `attributes`: a gateway of an older version, which copies records of
-kinds that it does not know, keeps it.
+writing its next revision, so of two claims that were made from the same revision one counts.
+Everything specific to enrolments is in `attributes`: a gateway of an older version copies records
+of unknown kinds with their attributes.
 
-The token's digest is in `expiring_keys` where the enrolment ends, else in `api_keys`.
+The token's digest is in `expiring_keys` if the enrolment has an end, else in `api_keys`.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import msgspec
 from contract.registry import ENROLMENT, RECORD_VERSION, RegistryRecord
 
 REPEAT_MS = 3_600_000
-"""How long an agent may repeat an enrolment whose response it did not get, in milliseconds."""
+"""Milliseconds for which an agent may repeat an enrolment whose response was lost."""
 
 ENROLMENT_ID = "enrolment_id"
 """Attribute of a registration: the enrolment that it was made with."""
@@ -98,13 +98,13 @@ def with_claimed(enrolment: RegistryRecord, count: int, now: int) -> RegistryRec
 
 
 def id_for_nonce(enrolment: RegistryRecord, nonce: str, prefix: str) -> str:
-    """Id of the agent that enrols with this nonce: at every gateway the same."""
+    """Id of the agent that enrols with this nonce, the same at every gateway."""
     text = f"{enrolment.id}:{enrolment.incarnation}:{nonce}"
     return prefix + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def enrolled_attributes(enrolment: RegistryRecord, nonce: str | None, now: int) -> dict[str, str]:
-    """What a registration says of its enrolment; `now` is in milliseconds since the epoch."""
+    """Attributes of a registration by enrolment; `now` is in milliseconds since the epoch."""
     attributes = {ENROLMENT_ID: enrolment.id}
     if nonce is not None:
         attributes[_NONCE] = _nonce_digest(enrolment, nonce)

@@ -5,7 +5,7 @@ entity, writer and reason, so compaction keeps the newest record of each; its co
 one writer. A record is a hint for people: nothing in the pipeline depends on it.
 
 A refusal for a wrong credential is evidence about a network, not about the entity. A record
-never contains a credential, and of an address only its network.
+contains no credential, and only the network of an address.
 """
 
 import ipaddress
@@ -22,11 +22,11 @@ from contract.kinds import ID_PATTERN, KINDS
 EVIDENCE_VERSION = 1
 """The version that is written. All versions up to it are read."""
 PROCESSOR = "processor"
-"""The writer of what processors write. A partition has one owner, so the name needs no instance,
-and the next owner of the partition replaces the record."""
+"""Writer of evidence from processors. A partition has one owner, so the name needs no instance, and
+the next owner of the partition replaces the record."""
 MAX_DETAIL = 200
 SEPARATOR = "|"
-"""Between the parts of a key; no id and no writer contains it."""
+"""Separates the parts of a key; ids and writers do not contain it."""
 
 
 class EvidenceReason(Enum):

@@ -60,7 +60,7 @@ FleetAggregate = Literal["sum", "average", "max"]
 """What /metrics/fleet shows of a gauge, of all entities of a group that are online."""
 
 OTHER_GROUP = "other"
-"""Value of every label of the group that takes what is beyond a kind's `max_groups`."""
+"""Value of every label of the group of all entities beyond a kind's `max_groups`."""
 
 BYTES_PER_SECOND = 12.5e9
 """100 Gbit/s, above the link speed of any client or headend."""

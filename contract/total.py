@@ -1,8 +1,8 @@
 """Totals: rows of entity-state that add up what a group of entities has counted.
 
 Each partition has one for each group, changed in the same record batch as the rows whose growth it
-adds. Its version is newer than any that programs without totals know: to them it is a row that
-cannot be read, and that they leave as it is.
+adds. Its version is newer than any that programs without totals support, so they treat it as an
+unreadable row and leave it unchanged.
 """
 
 import msgspec
@@ -50,7 +50,7 @@ def total_key(partition: int, kind: str, group: Group) -> bytes:
 
 
 def total_prefix(partition: int, kind: str) -> bytes:
-    """How the keys of a partition's totals of a kind begin."""
+    """Return the prefix of the keys of a partition's totals of a kind."""
     return TOTAL_PREFIX + f"{partition}:{kind}:".encode()
 
 
@@ -66,18 +66,18 @@ def decode_total(value: bytes) -> TotalRow:
     """Decode a total.
 
     Raises:
-        RowVersionError: it is one of a version that this code does not know.
-        RowError: it is no total.
+        RowVersionError: the version is not supported.
+        RowError: the value is not a total.
     """
     try:
         row = _decoder.decode(value)
     except DECODE_ERRORS as error:
         raise RowError(f"not a total: {error}") from error
     if not FIRST_VERSION <= row.version <= TOTAL_VERSION:
-        raise RowVersionError(f"total of version {row.version} is not known here")
+        raise RowVersionError(f"total version {row.version} is not supported")
     return row
 
 
 def other_group(kind: EntityKind) -> Group:
-    """The group of what is beyond a kind's `max_groups`."""
+    """Return the group of all entities beyond a kind's `max_groups`."""
     return (OTHER_GROUP,) * len(kind.group_labels)

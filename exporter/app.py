@@ -165,10 +165,10 @@ class Exporter:
         return route("/metrics", metrics, "GET")
 
     def fleet_route(self) -> TemplateRoute:
-        """`/metrics/fleet`: totals and those present by group, for a Prometheus of usual size.
+        """Return the route `/metrics/fleet`: totals and presence by group, in few series.
 
-        With `?pipeline=true` also what `/metrics` shows next to the entities, for a Prometheus that
-        does not scrape that.
+        With `?pipeline=true` the response includes the pipeline's metrics, for a Prometheus that
+        does not scrape `/metrics`.
         """
 
         async def fleet(request: Request) -> Response:

@@ -81,7 +81,7 @@ class RuntimeService(mode.Service):
             abort("cannot start", reason=repr(error), exc_info=error)
 
     async def _start_changelog(self) -> None:
-        """Start the producer; Kafka may have ended since it was found."""
+        """Start the producer; Kafka may have stopped since it was found."""
         while True:
             try:
                 await self._processor.changelog.start()

@@ -1,8 +1,8 @@
 """Writes to the evidence topic, within limits: why submissions of an entity are missing.
 
-Of each entity and reason, a record is written at most once a minute, and all together at most
-MAX_PER_MINUTE a process. What comes in between is counted in the next record. Memory is bounded,
-too. Nothing waits for a write.
+A record of an entity and reason is written at most once a minute, and a process writes at most
+MAX_PER_MINUTE records. Events in between are counted in the next record. Memory is bounded, and
+nothing waits for a write.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ MAX_ENTRIES = 10_000
 SERIES_GAP_MS = 3_600_000
 """Milliseconds without an event after which a count begins again."""
 TICK = 0.5
-"""Seconds between two looks for records to write."""
+"""Seconds between two checks for records to write."""
 
 Key = tuple[str, str, EvidenceReason]
 """Kind, id, reason."""

@@ -92,7 +92,7 @@ def _to_json(event: dict[str, Any], default: Any) -> str:
     """Encode a line with orjson, because a registering fleet logs thousands of lines a second."""
     try:
         return orjson.dumps(event, default=default).decode()
-    except TypeError:  # text that is not UTF-8, or a number beyond 64 bits
+    except TypeError:  # not UTF-8, or a number above 64 bits
         return json.dumps(event, default=default)
 
 

@@ -95,7 +95,7 @@ async def recount(
     """Count the existing records that the ledgers cover, in bounded memory.
 
     Raises:
-        LocalError: the ledgers are of another installation.
+        LocalError: the ledgers belong to another installation.
         KafkaError: Kafka does not respond, or deleted records since the start.
     """
     if any(each["partition"] >= settings.kafka_partitions for each in ledgers):

@@ -75,7 +75,8 @@ class ProcessorProbe:
 
 
 class DiskProbe:
-    """Checks the free space of the broker's disk: the cause, where Kafka only does not respond."""
+    """Checks the free space of the broker's disk: a full disk is the cause if Kafka does not
+    respond."""
 
     def __init__(self, folder: str | None) -> None:
         self._folder = None if folder is None else Path(folder)

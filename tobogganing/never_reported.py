@@ -24,7 +24,7 @@ async def reported_keys(settings: KafkaSettings) -> set[bytes]:
     too, and so does one that expired, for a former registration of the id as well.
 
     Raises:
-        LocalError: the processors are not done with the submissions in time.
+        LocalError: the processors did not apply the submissions in time.
         KafkaError: Kafka does not respond.
     """
     partitions = range(settings.kafka_partitions)

@@ -28,8 +28,7 @@ LEAST_FOLDED = 16
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """A console on stdout or stderr. It uses no colour elsewhere than on a terminal, or with
-    NO_COLOR."""
+    """A console on stdout or stderr; coloured only on a terminal, and not if NO_COLOR is set."""
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
@@ -75,7 +74,7 @@ def write_note(text: str) -> None:
 
 
 def width(text: str) -> int:
-    """Columns of a terminal that a text takes."""
+    """Return the width of a text in columns of a terminal."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len
@@ -163,12 +162,12 @@ class ColumnTable:
 
 
 def _folded_width(text: str) -> int:
-    """The columns that a text needs at least: those of its longest word."""
+    """Return the minimum width of a text, that of its longest word."""
     return max(min(width(text), LEAST_FOLDED), *map(width, text.split(" ")))
 
 
 def _fitted(widths: Sequence[int], least: Sequence[int], available: int) -> list[int] | None:
-    """Widths that fit, the widest reduced first; None if they do not even fit at their least."""
+    """Return widths that fit, the widest reduced first; None if the minimum widths do not fit."""
     fitted = list(widths)
     excess = sum(fitted) + len(GAP) * (len(fitted) - 1) - available
     for _ in range(excess):

@@ -27,7 +27,7 @@ def parse_duration(text: str) -> int:
     """Seconds of `90s`, `15m`, `2h` or `3d`.
 
     Raises:
-        ValueError: it is no duration.
+        ValueError: the text is not a duration.
     """
     match = _AGO.fullmatch(text)
     if match is None:

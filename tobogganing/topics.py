@@ -22,7 +22,7 @@ from tobogganing.time_param import format_time
 Row = dict[str, Any]
 
 SESSION = 10.0
-"""Seconds after which Kafka has forgotten a processor that does not run any more."""
+"""Seconds after which Kafka has removed a processor that no longer runs from its group."""
 
 
 def chosen(topics: Topics, prefix: str, names: Sequence[str]) -> list[Topic]:
@@ -31,7 +31,7 @@ def chosen(topics: Topics, prefix: str, names: Sequence[str]) -> list[Topic]:
 
 
 async def describe(settings: KafkaSettings) -> list[Row]:
-    """One row for each topic that exists: its partitions, and those that are not all right.
+    """One row for each topic that exists: its partitions, and those with a fault.
 
     Raises:
         KafkaError: Kafka does not respond.

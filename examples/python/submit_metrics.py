@@ -264,7 +264,7 @@ class Identity:
         return _read_key("API_KEY_FILE", self._key_file)
 
     def rotate_if_due(self) -> None:
-        """Replace the key when its time has come; a failure is said, and tried again later."""
+        """Replace the key when it is due; a failure is logged, and the next attempt comes later."""
         now = time.monotonic()
         if not self._period or now < self._rotate_at:
             return
@@ -277,7 +277,7 @@ class Identity:
             say(f"the key is not replaced yet: {error}")
 
     def finish_rotation(self) -> bool:
-        """After a 401: finish an exchange of keys that was begun; tell whether there was one."""
+        """After a 401: finish a rotation that had begun; return whether there was one."""
         try:
             if self._next_key() is None:
                 return False
@@ -332,7 +332,7 @@ class Identity:
         return None
 
     def _ask(self, path: str, bearer: str, document: Mapping[str, Any]) -> dict[str, str]:
-        """Send a document; return the texts of the one that is the response."""
+        """Send a JSON document; return the strings of the response."""
         content = self._post(path, bearer, json.dumps(document).encode())
         try:
             answer = json.loads(content)
@@ -360,7 +360,7 @@ class CertificateIdentity(Identity):
         self._csr_file = Path(environ["CSR_FILE"])
 
     def key(self) -> str:
-        """There is none: the certificate is shown in TLS."""
+        """Return no credential: the certificate authenticates the TLS connection."""
         return ""
 
     def finish_rotation(self) -> bool:
@@ -427,7 +427,7 @@ class _ResumingHandler(urllib.request.HTTPSHandler):
         return self.do_open(self._connection, request)
 
     def _load_certificate(self) -> None:
-        """Show the certificate that is in the file now; a session has the one before."""
+        """Present the certificate in the file; a resumed session would have the previous one."""
         if self._certificate is None or not self._certificate.exists():
             return
         changed = self._certificate.stat().st_mtime_ns

@@ -78,7 +78,7 @@ class RecentAnomalies:
 
 
 class AnomalyReader:
-    """Reads the topic from 24 h ago on, and continues; a failure delays it only."""
+    """Tails the topic from 24 hours ago on; continues after a failure."""
 
     def __init__(
         self, settings: KafkaSettings, partitions: Iterable[int], anomalies: RecentAnomalies

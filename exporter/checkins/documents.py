@@ -64,7 +64,7 @@ def item(view: View, index: int, kind: str, store: StateStore | None = None) -> 
 def items(
     view: View, indexes: Iterable[int], kind: str, store: StateStore | None = None
 ) -> list[Document]:
-    """Return entities of a list, except those that have ended since."""
+    """Return entities of a list, except those that were removed since."""
     keys = view.snapshot.keys
     return [item(view, index, kind, store) for index in indexes if keys[index] is not None]
 

@@ -13,7 +13,7 @@ from exporter.state.store import StateStore
 
 ROWS_PER_STEP = 1000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""First characters by which a spreadsheet takes a cell for a formula."""
+"""First characters that make a spreadsheet treat a cell as a formula."""
 
 
 def csv_steps(
@@ -38,7 +38,7 @@ def _cells(document: Document, columns: Sequence[str], values: Sequence[ListColu
         if isinstance(value, bool):
             value = "true" if value else "false"
         text = "" if value is None else str(value)
-        # A quote before it makes it text to a spreadsheet.
+        # With a leading quote, a spreadsheet treats it as text.
         cells.append("'" + text if isinstance(value, str) and text.startswith(_FORMULA) else text)
     numbers = [document[each.source].get(each.field) for each in values]
     return cells + ["" if number is None else str(number) for number in numbers]

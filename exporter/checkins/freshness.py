@@ -19,7 +19,7 @@ RATE_WINDOW = 30
 
 
 class Freshness:
-    """Observes, once a second, how far the ledgers have come."""
+    """Observes the progress of the ledgers once a second."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Freshness:
                     self._covered_at[partition] = now
         if self._state.caught_up:
             self._counts.append((now, sum(row.read for row in self._ledgers.values())))
-        else:  # what is read from the topic is no new submission
+        else:  # rows read at the start are no new submissions
             self._counts.clear()
 
     def as_of(self) -> float:

@@ -27,7 +27,7 @@ class QueryError(ValueError):
 
 @dataclass(frozen=True)
 class Cursor:
-    """The last entity of the page before: its sort key and its id."""
+    """The last entity of the previous page: its sort key and its id."""
 
     key: float | str
     id: str
@@ -41,7 +41,7 @@ class Cursor:
         """Parse a cursor.
 
         Raises:
-            ValueError: no list returned it.
+            ValueError: it is not the cursor of any list.
         """
         padded = text + "=" * (-len(text) % 4)
         try:

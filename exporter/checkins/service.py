@@ -29,7 +29,7 @@ PIPELINE_COUNTS = ("read", "applied", "stale", "late", "dead_lettered", "lost")
 
 
 class CheckinService:
-    """Responds to what pages and the API request."""
+    """Provides the data of pages and of the API."""
 
     def __init__(
         self,

@@ -1,1 +1,1 @@
-"""The fleet view: exact totals and those present, by group, in few series."""
+"""The fleet view: exact totals, and presence by group, in few series."""

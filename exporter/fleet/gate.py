@@ -10,8 +10,9 @@ class TotalsGate:
     """Opens once the ledgers cover the end offsets that `submissions` had at the start, and stays
     open.
 
-    A power cut may cost `entity-state` its end. Workers then write the same rows again. Totals
-    shown before that would be lower than earlier ones, which Prometheus takes for a reset.
+    In a power cut, `entity-state` may lose its end; workers then write the same rows again. Totals
+    shown before that would be lower than earlier ones, which Prometheus would interpret as a
+    counter reset.
     """
 
     def __init__(self, ledgers: Mapping[int, LedgerRow], source: SourceLagMonitor) -> None:

@@ -18,7 +18,7 @@ READ_TIMEOUT = 3.0
 
 
 class FleetView:
-    """What `/metrics/fleet` shows; `registry` is None where this exporter does not read it."""
+    """What `/metrics/fleet` shows; `registry` is None if this exporter does not read it."""
 
     def __init__(
         self,

@@ -67,7 +67,7 @@ class Counters:
     def growth_of(
         self, row: EntityRow, submission: Submission, appended_ms: int
     ) -> tuple[Growth, Sequence[Excess] | None]:
-        """Return the growth that counts, and what is too much to count.
+        """Return the growth that counts, and the growth that exceeds a maximum.
 
         The latter is None if both reports have all counters and none of them fell.
         """

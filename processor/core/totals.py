@@ -67,7 +67,7 @@ class Totals:
         changed: dict[bytes, TotalRow] = {}
         growing = {}
         for kind_and_group, additions in self._added.items():
-            if not (any(additions[0][-1]) and any(additions[-1][-1])):  # seldom: an idle client
+            if not (any(additions[0][-1]) and any(additions[-1][-1])):  # rare: an idle client
                 additions = [each for each in additions if any(each[-1])]
             if additions:
                 growing[kind_and_group] = additions

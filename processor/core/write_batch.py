@@ -29,8 +29,7 @@ ledger; a usual row has 500 bytes."""
 
 
 MAX_UNAPPLIED = 1_000
-"""Maximum number of entities and reasons in a batch of whose submissions it is noted why they were
-not applied."""
+"""Maximum number of pairs of entity and reason for which a batch records unapplied submissions."""
 RECORD_BATCH_BYTES = 1_000_000
 """Maximum size of the rows of a record batch. Kafka's limit is 1 MiB; the rest is for the
 ledger."""
@@ -109,8 +108,7 @@ class WriteBatch:
     def note_unapplied(
         self, record: Record, index: int, kind: str, id: str, reason: EvidenceReason, detail: str
     ) -> None:
-        """Keep why a submission was not applied, for at most MAX_UNAPPLIED entities and
-        reasons."""
+        """Record why a submission was not applied, for at most MAX_UNAPPLIED pairs."""
         key = (kind, id, reason)
         before = self.unapplied.get(key)
         if before is None and (

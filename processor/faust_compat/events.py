@@ -15,8 +15,8 @@ async def take_events(
 ) -> AsyncIterator[list[EventT[T]]]:
     """Yield, unacknowledged, the events of a stream that arrive within some seconds of the first.
 
-    A batch has at most `most` by their `size`, and one more event. While the caller processes it,
-    the same amount is buffered. Faust's `noack_take` wakes every `within` seconds even without
+    A batch ends with the event by which its total `size` exceeds `most`. While the caller processes
+    it, the same amount is buffered. Faust's `noack_take` wakes every `within` seconds even without
     events, and limits only their number.
     """
     buffer: list[EventT[T]] = []

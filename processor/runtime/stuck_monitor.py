@@ -72,7 +72,7 @@ class StuckMonitor:
                     SourceReader(self._settings, self._submissions, partitions) as topic,
                 ):
                     await self._watch(admin, topic)
-            except KafkaError as error:  # Kafka could not be reached at first
+            except KafkaError as error:  # Kafka was unreachable at first
                 log.info("Kafka does not respond", reason=repr(error))
             await asyncio.sleep(POLL_INTERVAL)
 

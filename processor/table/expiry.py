@@ -34,8 +34,8 @@ AHEAD_MS = 60_000
 SLICE_ROWS = 500
 """Rows to check at a time, which takes about a millisecond."""
 EVIDENCE_TIMEOUT = 30.0
-"""Seconds to write the last check-ins of a partition's expired entities; then they are removed
-without."""
+"""Seconds to write the last check-ins of a partition's expired entities; after that, the entities
+are removed without it."""
 SLICE_PAUSE = 0.01
 """Seconds of pause after each slice, in which batches are processed."""
 

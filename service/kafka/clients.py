@@ -95,9 +95,9 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
 async def when_reachable(
     make: Callable[[], AbstractAsyncContextManager[Connected]],
 ) -> AsyncIterator[Connected]:
-    """Enter a context that connects to Kafka, again and again until Kafka responds.
+    """Enter a context that connects to Kafka; retry until Kafka responds.
 
-    A task that runs as long as its process uses this: Kafka may end while the process starts.
+    For tasks that must not end: Kafka may stop while the process starts.
     """
     while True:
         async with contextlib.AsyncExitStack() as stack:

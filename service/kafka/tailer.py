@@ -58,7 +58,7 @@ class TopicTailer:
     """Seconds since Kafka's last response after which it counts as unreachable."""
     confirm_within: float = 3.0
     """Seconds for which Kafka must report different records before the topic counts as changed. A
-    broker that was frozen responds for a moment as if it still led the partition."""
+    broker that was frozen briefly responds as if it still led the partition."""
 
     def __init__(
         self,

@@ -59,8 +59,8 @@ async def create_backup(
     good, unless the backup fails. The processors have that many seconds.
 
     Raises:
-        LocalError: a processor was not done in time, a gateway still writes, or a record or row
-            has an unknown version.
+        LocalError: a processor was too slow, a gateway still writes, or a record or row has an
+        unknown version.
         KafkaError: Kafka does not respond.
         OSError: the file cannot be written.
     """

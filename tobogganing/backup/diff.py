@@ -15,7 +15,7 @@ NAMED = 20
 
 
 class EntryStatus(Enum):
-    """How a backup entry compares with the live installation."""
+    """The status of a backup entry in the live installation."""
 
     MISSING = "missing"
     """There is none, or an older one."""

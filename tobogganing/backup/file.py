@@ -1,7 +1,7 @@
 """The backup file: NDJSON with a header, entries and a footer; compressed for `.gz`.
 
-It gets its name when it is complete. Only its owner can read it: it has hashes of keys only, but
-names every client.
+The file gets its name when it is complete. Only its owner can read it: it contains no keys, only
+their hashes, but it names every client.
 """
 
 import gzip

@@ -96,7 +96,7 @@ class RowSnapshot:
         await self._reader.__aexit__(*exception)
 
     async def read(self) -> None:
-        """Read on to the current ends of the partitions.
+        """Continue reading to the current ends of the partitions.
 
         Raises:
             LocalError: a ledger cannot be decoded.
@@ -120,7 +120,7 @@ async def read_covered_rows(
     """Read a partition of `entity-state` when its ledger covers the source up to `end`.
 
     Raises:
-        LocalError: it does not do so by `deadline`, on the monotonic clock.
+        LocalError: the ledger does not cover it by `deadline`, on the monotonic clock.
         KafkaError: Kafka does not respond.
     """
     async with RowSnapshot(settings, [partition]) as known:

@@ -45,7 +45,7 @@ def backup(as_json: bool, file: Path, registry: bool, drained: bool, wait: float
     from tobogganing.cli.kafka import on_kafka
 
     if registry and drained:
-        raise click.UsageError("--drained is about rows, and --registry leaves them out")
+        raise click.UsageError("--drained needs rows: omit --registry")
 
     async def run(settings: "KafkaSettings") -> "BackupReport":
         try:

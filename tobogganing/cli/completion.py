@@ -1,10 +1,10 @@
-"""Completion scripts of zsh and fish, where those of Click 8.3 do not suffice."""
+"""Completion scripts of zsh and fish, with fixes for those of Click 8.3."""
 
 from click.shell_completion import FishComplete, ZshComplete, add_completion_class
 
 
 def replaced(script: str, old: str, new: str) -> str:
-    """Replace a part that the script must have."""
+    """Replace a required part of the script."""
     if old not in script:
         raise ValueError(f"Click's script has no {old!r} any more")
     return script.replace(old, new)

@@ -62,6 +62,6 @@ def main() -> NoReturn:
         click.echo("Aborted!", err=True)
         interrupted = isinstance(error.__cause__, KeyboardInterrupt)
         sys.exit(EXIT_INTERRUPTED if interrupted else EXIT_FAILED)
-    except Exception:  # anything else is an error of the program, which has a status of its own
+    except Exception:  # anything else is a bug, which has a status of its own
         traceback.print_exc()
         sys.exit(EXIT_SOFTWARE_ERROR)

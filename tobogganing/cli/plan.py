@@ -140,7 +140,7 @@ def lines(found: "CapacityPlan") -> list[str]:
 
 
 def _explained(name: str, text: str) -> list[str]:
-    """Lines with a name, and a text that is wrapped in a column of its own."""
+    """Return lines with a name, and a text that is wrapped in its own column."""
     return textwrap.wrap(text, WIDTH, initial_indent=f"{name:<15}", subsequent_indent=" " * 15)
 
 

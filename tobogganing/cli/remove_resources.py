@@ -95,7 +95,7 @@ def _remove_chosen(
         pages = list(client.pages(spec.path, spec.collection, filters))
     ids = [row[spec.columns[0]] for page in pages for row in page[spec.collection]]
     if never_reported and ids:
-        # Rows are read after the list: who is on it and has reported since is not removed.
+        # Rows are read after the list, so an entity that has reported since then is not removed.
         from tobogganing.cli.kafka import on_kafka
         from tobogganing.never_reported import reported_keys
 

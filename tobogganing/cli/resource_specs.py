@@ -50,7 +50,7 @@ def enrolment_body(options: dict[str, Any]) -> dict[str, Any]:
     """The body of the request that creates an enrolment.
 
     Raises:
-        click.UsageError: the options do not say what its agents are.
+        click.UsageError: the options do not specify the kind of its agents.
     """
     if ("type" in options) is ("cluster_id" in options):
         raise click.UsageError("say --type for clients, or --cluster-id for headends")
@@ -98,7 +98,7 @@ class ResourceSpec:
 _TYPES = click.Choice(CLIENT.types)
 _REGION = option("region", "Only those of this region.")
 _DATACENTER = option("datacenter", "Only those of this data center.")
-_ENROLLED = option("enrolment-id", "Only those that enrolled with it.", id=True)
+_ENROLLED = option("enrolment-id", "Only those that enrolled with this enrolment.", id=True)
 
 RESOURCE_SPECS = (
     ResourceSpec(
@@ -159,7 +159,9 @@ RESOURCE_SPECS = (
             *("expires_at", "id_prefix"),
         ),
         add=(
-            click.option("--type", default=None, type=_TYPES, help="Its agents are such clients."),
+            click.option(
+                "--type", default=None, type=_TYPES, help="Its agents are clients of this type."
+            ),
             option("cluster-id", "Its agents are headends of this cluster.", id=True),
             click.option(
                 "--max-uses",
@@ -172,9 +174,9 @@ RESOURCE_SPECS = (
                 "expires_in_seconds",
                 default=None,
                 type=DurationParam(),
-                help="When it ends, as 12h or 7d. Default: when it is revoked.",
+                help="Lifetime, for example 12h or 7d. Default: until it is revoked.",
             ),
-            option("id-prefix", "Ids of its agents begin with it.", id=True),
+            option("id-prefix", "Prefix of the ids of its agents.", id=True),
         ),
         filters=(),
         has_key=False,

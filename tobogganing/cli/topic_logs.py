@@ -23,7 +23,7 @@ AUDIT_COLUMNS = ("at", "actor", "action", "target", "outcome", "address", "reaso
 ANOMALY_COLUMNS = ("at", "kind", "id", "reason", "detail", "receipt")
 
 WRITTEN_AT_ONCE = 1000
-"""Rows that are aligned with each other, unless each is shown as it arrives."""
+"""Number of rows that are aligned with each other; with --follow each row is shown at once."""
 
 Document = dict[str, Any]
 
@@ -127,7 +127,7 @@ def _write(
 
 
 def _row(document: Document) -> Document:
-    """A document as the table shows it: of many entities their number."""
+    """A document as the table shows it: many entities as their number."""
     if document.get("target") != REGISTRATIONS:
         return document
     number = sum(len(ids.split()) for ids in document["details"].values())

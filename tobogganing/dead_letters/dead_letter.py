@@ -178,7 +178,7 @@ async def read_dead_letter(settings: KafkaSettings, id: DeadLetterId) -> DeadLet
 
 
 async def offsets_before(settings: KafkaSettings, time: int | None) -> dict[int, tuple[int, int]]:
-    """By partition, the first offset and the end of those written before `time`, or of all.
+    """By partition, the first offset, and the end of the letters written before `time`, or of all.
 
     Raises:
         KafkaError: Kafka does not respond.

@@ -45,7 +45,7 @@ def running_urls(state: Path) -> list[str]:
 
 
 def url_fault(url: str) -> str:
-    """What is wrong with the URL of an installation; "" for nothing."""
+    """What is wrong with the URL of an installation; "" if it is valid."""
     if "://" not in url:
         likely = f"127.0.0.1:{url}" if url.isdigit() else url
         return f"{url!r} has no scheme: write http://{likely}, or https://{likely} with TLS"
@@ -58,7 +58,7 @@ def url_fault(url: str) -> str:
 
 
 def without_localhost(url: str, urls: Sequence[str]) -> str:
-    """The URL of a run's own for `localhost`, else `url` itself.
+    """The run's own URL if `url` has the host `localhost`, else `url`.
 
     `localhost` may also be ::1, where another program could listen and receive the run's tokens.
     """

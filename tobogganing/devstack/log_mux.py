@@ -1,4 +1,5 @@
-"""The log lines of all parts: in files by part, and what matters on one terminal with a prefix."""
+"""The log lines of all parts: all in a file for each part, warnings on one terminal with a
+prefix."""
 
 import contextlib
 import logging.handlers

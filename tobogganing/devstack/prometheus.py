@@ -61,8 +61,8 @@ class LocalPrometheus:
             binary = prometheus_program()
         except LocalError as error:
             raise LocalError(
-                f"PROMETHEUS=1: no prometheus on the PATH, and Debian's package could not be had "
-                f"({error}): install Prometheus, or start without PROMETHEUS=1"
+                "PROMETHEUS=1: no prometheus on the PATH, and Debian's package could not be "
+                f"downloaded ({error}): install Prometheus, or start without PROMETHEUS=1"
             ) from None
         folder = config.state / "prometheus"
         folder.mkdir(parents=True, exist_ok=True)

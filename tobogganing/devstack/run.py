@@ -26,7 +26,7 @@ from tobogganing.devstack.secrets import SecretSource, provide_secrets, provide_
 from tobogganing.errors import LocalError
 
 PLAIN_HTTP = (
-    "warning: HOST={host} without TLS: API keys and tokens can be read on their way. Set "
+    "warning: HOST={host} without TLS: others in the network can read API keys and tokens. Set "
     "TLS_CERTIFICATE and TLS_KEY, or use the network for tests only (docs/security.md)"
 )
 

@@ -108,7 +108,7 @@ class LoadSimulator:
             return backoff(reporter.attempts, response.retry_after)
         else:
             self.stats.note_unexpected(f"{agent.kind} {agent.id}: {response}")
-            reporter.token = ""  # perhaps the cause: get another one
+            reporter.token = ""  # the token may be the cause: get another one
         return None
 
     def _accepted(self, response: ApiResponse) -> None:

@@ -28,7 +28,7 @@ GRACE = 12.0
 async def _progress(line: Callable[[float], str], stop: asyncio.Event) -> AsyncIterator[None]:
     """Show `line(seconds since the last one)` during the context, in place on a terminal.
 
-    If it cannot be shown any more, because `head` has ended for example, `stop` is set.
+    If it can no longer be shown, for example because `head` has ended, `stop` is set.
     """
     with contextlib.ExitStack() as stack:
         show: Callable[[str], None] = write

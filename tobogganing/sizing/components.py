@@ -94,8 +94,8 @@ class PlannedFleet:
     def frames(self, partitions: int) -> float:
         """Frames a second, at most.
 
-        A batch is divided among the partitions. A gateway sends at most one frame of a partition
-        in each window; of gateways there are those that remain when one is lost.
+        A batch is divided among the partitions. A gateway sends at most one frame of a partition in
+        each window; the gateways are those that remain when one is lost.
         """
         windows = gateways(self).working * partitions / LINGER_SECONDS
         return min(self.requests * min(self.batch, partitions), windows)
@@ -109,7 +109,7 @@ class PlannedFleet:
 class PlannedComponent:
     """`number` instances with `cores` cores, `memory` and `disk` bytes each.
 
-    `load` is the work of all of them in cores; `working` instances do it when one is lost.
+    `load` is the work of all instances in cores; `working` instances do it when one is lost.
     """
 
     name: str

@@ -18,7 +18,7 @@ EXPORTER_BASE, EXPORTER_ENTITY, EXPORTER_REGISTERED = 62_000_000, 1_000, 600
 
 # Bytes in Kafka, for a client that sends all metrics.
 SUBMISSION_BYTES = 286
-"""As an agent sends it, and as it is in a frame before compression."""
+"""A submission as an agent sends it, and in a frame before compression."""
 PACKED_SUBMISSION_BYTES, PACKED_FRAME_BYTES = 40, 290
 """Each submission of a compressed frame, and the rest of the frame, as a record batch of its
 own."""
@@ -47,7 +47,7 @@ EDGE_BASE, EDGE_CONNECTION = 0.1e9, 17_000
 EDGE_CONNECTIONS = 150_000
 """Most connections of an edge, as deploy/edge allows."""
 REQUEST_SECONDS = 1.0
-"""How long a connection is open that is new for each request."""
+"""Duration of a connection that is opened for one request."""
 BROKERS, REPLICATION = 3, 3
 BROKER_CORES, BROKER_DISK = 8, 4e12
 """Limits of one broker; beyond them there are more brokers."""
