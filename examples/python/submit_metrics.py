@@ -5,8 +5,8 @@ Requires only Python 3.9 or newer. Settings come from the environment: see READM
 examples. The queue's folder contains waiting/<number>.json (one sample each),
 rejected/<number>.json (samples that the manager rejected, with the reason), and the counters sent,
 dropped and rejected_total.
-Beside API_KEY_FILE are <it>.id (the id from the enrolment), <it>.nonce (of an enrolment under way)
-and <it>.next (a key, and the one that replaces it, while they are exchanged).
+Next to API_KEY_FILE are <it>.id (the id from the enrolment), <it>.nonce (during an enrolment) and
+<it>.next (the old and the new key, during a rotation).
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ class Identity:
                 raise ManagerError("the response does not come from the manager", 200)
         except ManagerError as error:
             if error.from_manager and error.status == 409:
-                nonce_file.unlink()  # used up: the next attempt is another agent's
+                nonce_file.unlink()  # used up: the next attempt needs another nonce
             # Not a fault of the samples, whatever its status.
             raise ManagerError(f"not enrolled: {error}", retry_after=error.retry_after) from None
         write_whole(self._beside("id"), id.encode())
@@ -318,8 +318,10 @@ class Identity:
         say("replaced the key")
 
     def _next_key(self) -> str | None:
-        """The key that was made to follow the present one; one that follows another is forgotten,
-        as somebody has replaced that since."""
+        """Return the key that was generated to replace the current one, None if there is none.
+
+        A key that was generated for another one is discarded: that one has been replaced since.
+        """
         try:
             old, new = self._beside("next").read_text().split()
         except FileNotFoundError:
@@ -347,10 +349,10 @@ class Identity:
 
 
 class CertificateIdentity(Identity):
-    """The agent's id and client certificate: no file has anything that could be sent by others.
+    """The agent's id and client certificate, instead of a key that a request reveals.
 
-    The private key and the request (CSR) for it are the installer's. The same request gets the next
-    certificate, with the present one.
+    The installer creates the private key and the certificate request (CSR). The agent renews the
+    certificate with the same request, authenticated by the current certificate.
     """
 
     def __init__(self, environ: Mapping[str, str], post: Post, longest_pause: float) -> None:
@@ -535,8 +537,8 @@ class Client:
     def _until_first(self, now: float) -> float:
         """Return the seconds before the first sample.
 
-        Each agent has a place of its own in every interval, from its id: agents that start together
-        report evenly spread, and a restart moves none. One without an id takes a random place.
+        The id of an agent determines its place in every interval: agents that start together report
+        evenly spread, and keep their places after a restart. Without an id the place is random.
         """
         try:
             digest = hashlib.sha256(self._identity.id().encode()).digest()

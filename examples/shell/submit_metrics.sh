@@ -148,7 +148,7 @@ enrol() {
         id='' key=''
         [ "$status" != 200 ] || { id=$(field client_id) && key=$(field api_key); }
         rm -f body answer
-        # The nonce of a 409 is used up: the next attempt is another agent's.
+        # The nonce of a 409 is used up: the next attempt needs another one.
         [ "$service:$status" != manager:409 ] || rm -f "$API_KEY_FILE.nonce"
         case $id in *[!A-Za-z0-9._-]*) id='' ;; esac
         case $status$id in 200) status="not the manager's 200:" ;; esac
@@ -168,8 +168,8 @@ enrol() {
     [ -n "$id" ] || id=$(cat "$API_KEY_FILE.id") || { fails_with "CLIENT_ID is not set"; return 1; }
 }
 
-# next_key: sets next to the key that was made to follow the present one; fails if there is none.
-# One that follows another key is forgotten: somebody has replaced that since.
+# next_key: sets next to the key that was generated to replace the current one; fails if there is
+# none. A key that was generated for another one is discarded: that one has been replaced since.
 next_key() {
     [ -s "$API_KEY_FILE.next" ] || return 1
     read_key "$API_KEY_FILE" || return 1
@@ -203,7 +203,7 @@ rotate() {
     say "replaced the key"
 }
 
-# rotate_if_due: replaces the key when its time has come; what fails is tried again later.
+# rotate_if_due: replaces the key when it is due; after a failure it is tried again later.
 rotate_if_due() {
     [ "$period" -gt 0 ] || return 0
     if [ $(($(now) - $(date -r "$API_KEY_FILE" +%s))) -ge "$period" ] || next_key; then

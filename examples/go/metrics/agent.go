@@ -71,9 +71,9 @@ func (a *Agent) Run(ctx context.Context) {
 	}
 }
 
-// untilFirst returns the pause before the first sample. Each agent has a place of its own in every
-// interval, from its id: agents that start together report evenly spread, and a restart moves none.
-// An agent that has no id yet takes a random place.
+// untilFirst returns the pause before the first sample. The id of an agent determines its place in
+// every interval: agents that start together report evenly spread, and keep their places after a
+// restart. An agent that has no id yet takes a random place.
 func (a *Agent) untilFirst(now time.Time) time.Duration {
 	place := rand.New(rand.NewSource(now.UnixNano())).Float64()
 	if a.ID != nil {

@@ -38,7 +38,7 @@ const byteOrderMark = "\ufeff"
 // notInKeys returns whether a character cannot be part of a key; keys contain visible ASCII only.
 func notInKeys(r rune) bool { return r <= ' ' || r > '~' }
 
-// Identify does nothing: a key stands for itself.
+// Identify does nothing: a key identifies its owner.
 func (k KeyFile) Identify(string) {}
 
 // Refused returns false, because there is no other key.
@@ -76,7 +76,7 @@ func (t *Tokens) Bearer(ctx context.Context) (string, error) {
 	return token, nil
 }
 
-// Identify sets whose tokens these are.
+// Identify sets the id that the tokens belong to.
 func (t *Tokens) Identify(id string) { t.NodeID = id }
 
 // Refused discards the token, so that Bearer requests another one.

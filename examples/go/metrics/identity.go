@@ -21,7 +21,7 @@ import (
 // longestOverlap is how long an old key stays valid after its rotation, at most.
 const longestOverlap = 24 * time.Hour
 
-// validID is what ids are made of.
+// validID is the syntax of ids.
 var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
 // Identity is the id and the API key of an agent. Both are read from files; the agent itself
@@ -32,9 +32,9 @@ var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 type Identity struct {
 	// Manager is its address, and Kind is client or headend.
 	Manager, Kind string
-	// FixedID is empty where the id comes from the enrolment.
+	// FixedID is empty if the id comes from the enrolment.
 	FixedID string
-	// Name is what the agent enrols as.
+	// Name is the name under which the agent enrols.
 	Name string
 	Key  KeyFile
 	// Token is the file with the token of the enrolment; empty if there is none.
@@ -74,10 +74,10 @@ func (i *Identity) Prepare(ctx context.Context) error {
 		var failure *Failure
 		if errors.As(err, &failure) {
 			if failure.FromManager && failure.Status == http.StatusConflict {
-				_ = os.Remove(i.file("nonce")) // used up: the next attempt is another agent's
+				_ = os.Remove(i.file("nonce")) // used up: the next attempt needs another nonce
 			}
 			failure.Reason = "not enrolled: " + failure.Reason
-			failure.FromManager, failure.Status = false, 0 // whatever it says is not about the samples
+			failure.FromManager, failure.Status = false, 0 // whatever the status, it does not concern the samples
 		}
 		return err
 	}
@@ -112,12 +112,12 @@ func (i *Identity) ID() (string, error) {
 	return id, nil
 }
 
-// Path returns where the manager has the agent with this id.
+// Path returns the API path of the agent with this id.
 func (i *Identity) Path(id string) string {
 	return "/api/v1/" + i.Kind + "s/" + url.PathEscape(id)
 }
 
-// RotateIfDue replaces the key when its time has come. A failure is logged, and tried again later.
+// RotateIfDue replaces the key when it is due. A failure is logged, and tried again later.
 func (i *Identity) RotateIfDue(ctx context.Context) {
 	now := time.Now()
 	if i.Period == 0 || now.Before(i.rotateAt) {
@@ -125,7 +125,7 @@ func (i *Identity) RotateIfDue(ctx context.Context) {
 	}
 	status, err := os.Stat(string(i.Key))
 	if err != nil {
-		return // which the next request will say
+		return // which the next request will report
 	}
 	if now.Sub(status.ModTime()) < i.Period {
 		if next, err := i.next(); next == "" && err == nil {
@@ -138,8 +138,7 @@ func (i *Identity) RotateIfDue(ctx context.Context) {
 	}
 }
 
-// FinishRotation finishes an exchange of keys that was begun, after a 401. It tells whether there
-// was one.
+// FinishRotation finishes a rotation that had begun, after a 401. It returns whether there was one.
 func (i *Identity) FinishRotation(ctx context.Context) bool {
 	next, err := i.next()
 	if next == "" && err == nil {
@@ -201,8 +200,8 @@ func (i *Identity) rotate(ctx context.Context) error {
 	return nil
 }
 
-// next returns the key that was made to follow the present one; empty if there is none. One that
-// follows another key is forgotten, as somebody has replaced that since.
+// next returns the key that was generated to replace the current one; empty if there is none. A key
+// that was generated for another one is discarded, because that one has been replaced since.
 func (i *Identity) next() (string, error) {
 	content, err := os.ReadFile(i.file("next"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -221,7 +220,7 @@ func (i *Identity) next() (string, error) {
 	return "", os.Remove(i.file("next"))
 }
 
-// nonce returns that of the enrolment under way.
+// nonce returns the nonce of the enrolment in progress.
 func (i *Identity) nonce() (string, error) {
 	content, err := os.ReadFile(i.file("nonce"))
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {

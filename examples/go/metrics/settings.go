@@ -11,7 +11,7 @@ import (
 
 // Settings are the settings of both programs.
 type Settings struct {
-	// ID is empty where it comes from an enrolment.
+	// ID is empty if it comes from an enrolment.
 	Manager, ID string
 	Key         KeyFile
 	Enrolment   KeyFile // the token's file, if there is one
@@ -67,7 +67,7 @@ func (e *Environment) Text(name, otherwise string) string {
 	return otherwise
 }
 
-// name is what the agent enrols as.
+// name is the name under which the agent enrols.
 func (e *Environment) name() string {
 	if name := e.Get("AGENT_NAME"); name != "" {
 		return name
@@ -79,7 +79,7 @@ func (e *Environment) name() string {
 	return name
 }
 
-// days reads a setting that may be 0, which it is without.
+// days reads a setting that may be 0, which is the default.
 func (e *Environment) days(name string) time.Duration {
 	if text := e.Get(name); text == "" || text == "0" {
 		return 0
