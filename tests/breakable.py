@@ -30,7 +30,7 @@ class BreakableKafka:
 
     @contextlib.asynccontextmanager
     async def lent(self) -> AsyncIterator[Cluster]:
-        """Lend the brokers to a test; repair them and delete all topics afterwards."""
+        """Pass the brokers to a test; repair them and delete all topics afterwards."""
         if self._cluster is None:
             self._starts += 1
             folder = self._folder / f"cluster-{self._starts}"

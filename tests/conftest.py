@@ -1,4 +1,4 @@
-"""What tests of every kind may ask for: above all a real Kafka."""
+"""Fixtures for all tests: above all a real Kafka."""
 
 import contextlib
 import signal
@@ -14,7 +14,7 @@ from tests.long import IS_LONG
 from tests.shared_kafka import SharedKafka, shared_kafka
 from tobogganing.devstack.install import Install, install_kafka
 
-# A machine that is busy makes no example wrong.
+# On a busy machine an example may take any time.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
@@ -41,7 +41,7 @@ def _rank(item: pytest.Item) -> int:
 
 @pytest.fixture(scope="session")
 def kafka_install() -> Install:
-    """Java and Kafka, fetched into the cache where they are missing."""
+    """Java and Kafka, downloaded into the cache if they are missing."""
     return install_kafka()
 
 
@@ -49,7 +49,8 @@ _resources = pytest.StashKey[contextlib.ExitStack]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell's background job ignores Ctrl+C, and so would the commands that tests start.
+    # A background job of a shell ignores Ctrl+C, and the commands that tests start would inherit
+    # that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_resources] = contextlib.ExitStack()
 
@@ -74,7 +75,7 @@ def kafka(
 
 @pytest.fixture
 def topic_prefix() -> str:
-    """A fresh KAFKA_TOPIC_PREFIX: the session's broker has no topic that starts so."""
+    """A new KAFKA_TOPIC_PREFIX: the session's broker has no topics with it."""
     return f"test-{uuid.uuid4().hex[:12]}."
 
 
@@ -88,7 +89,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take it from a process that has run its tests, or has died of one."""
+    """Collect the figures of a test process that has ended or crashed."""
     figures.told.extend(getattr(node, "workeroutput", {}).get("figures", []))
 
 

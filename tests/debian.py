@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def or_give_up(get: Callable[[], T]) -> T:
-    """Get something; where it cannot be had, skip the test that asks, or with CI=true fail it."""
+    """Get something; if it is unavailable, skip the test, or fail it with CI=true."""
     try:
         return get()
     except LocalError as error:
@@ -23,12 +23,12 @@ def or_give_up(get: Callable[[], T]) -> T:
 
 
 def unpacked(*packages: str) -> list[Path]:
-    """The folders of these packages' files, fetched where they are missing."""
+    """The folders with the files of these packages, downloaded if they are missing."""
     return or_give_up(lambda: debian.unpacked(*packages))
 
 
 def give_up(reason: str) -> NoReturn:
-    """Skip the test that asks; in CI, where everything must be, fail it."""
+    """Skip the test; in CI, where everything must be available, fail it."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
@@ -47,7 +47,7 @@ CHROMIUM_LIBRARIES = (
 
 
 def chromium(folder: Path) -> debian.Program:
-    """A Chromium without a window, put together in `folder`."""
+    """A headless Chromium, assembled in `folder`."""
     name = "chromium-headless-shell"
     found = or_give_up(
         lambda: debian.program(name, f"usr/lib/chromium/{name}", *CHROMIUM_LIBRARIES)
@@ -55,7 +55,7 @@ def chromium(folder: Path) -> debian.Program:
     common, fonts = unpacked("chromium-common", "fonts-dejavu-core")
     for file in (common / "usr/lib/chromium").iterdir():
         (folder / file.name).symlink_to(file)
-    # It reads its resources from its own folder, whatever links lead to it.
+    # It reads its resources from its own folder, even if it is started through a link.
     shutil.copy(found.path, folder / name)
     (folder / "fonts.conf").write_text(
         f"<fontconfig><dir>{fonts}</dir><cachedir>{folder}/fonts</cachedir></fontconfig>"

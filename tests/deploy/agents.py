@@ -1,4 +1,4 @@
-"""The examples as processes: each with a machine that it measures, a queue, and a credential."""
+"""The example agents as processes, each with a simulated machine, a queue, and a credential."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ INTERVAL = 0.2
 
 
 class AgentSample(NamedTuple):
-    """What was measured at a moment; both are made comparable."""
+    """A measurement and its time, in comparable form."""
 
     timestamp: float
     metrics: frozenset[tuple[str, float]]
@@ -31,7 +31,7 @@ def sample(timestamp: float | None, metrics: Mapping[str, float]) -> AgentSample
 
 
 class Machine:
-    """A folder with what the examples read below / of a machine."""
+    """A folder with the files of a machine that the examples read."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -39,7 +39,7 @@ class Machine:
         self.go_on()
 
     def go_on(self) -> None:
-        """Let 1000 bytes more have been sent; the rest follows from it."""
+        """Add 1000 bytes to those sent; the other values follow from that."""
         self.sent = sent = self.sent + 1000
         statistics = "sys/class/net/wg0/statistics"
         files = {
@@ -55,13 +55,13 @@ class Machine:
         for name, content in files.items():
             path = self.root / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            scratch = path.with_name(path.name + ".new")  # whoever reads it finds it whole
+            scratch = path.with_name(path.name + ".new")  # every reader finds a complete file
             scratch.write_text(content)
             scratch.replace(path)
 
 
 class ExampleAgent:
-    """One example that runs until it is stopped."""
+    """An example that runs until it is stopped."""
 
     def __init__(
         self,
@@ -91,38 +91,38 @@ class ExampleAgent:
 
     @property
     def key(self) -> str:
-        """Whom its submissions are of."""
+        """The entity that it submits for."""
         return f"{self.kind}:{self.id}"
 
     async def start(self) -> None:
         self._process = await self._run()
 
     async def kill(self) -> None:
-        """End it as a crash does, with all that it has started."""
+        """Kill it, with all processes that it has started."""
         await self._end(signal.SIGKILL)
 
     async def stop(self) -> None:
-        """End it as a service manager does; a request under way is finished."""
+        """Stop it as a service manager does; a request in progress is completed."""
         assert self._process is not None
         await self._end(signal.SIGTERM)
         assert self._process.returncode == 0, self.log()
 
     async def once(self) -> int:
-        """Measure once and submit all that waits; return the exit status."""
+        """Measure once and submit all queued samples; return the exit status."""
         self.machine.go_on()
         process = await self._run(*([self._once] if self._once else []))
         async with asyncio.timeout(PATIENCE):
             return await process.wait()
 
     async def flush(self) -> None:
-        """Measure once more, and see that nothing waits."""
+        """Measure once more, and check that no sample waits."""
         async with asyncio.timeout(PATIENCE):
             while await self.once() != 0:  # noqa: ASYNC110
                 await asyncio.sleep(POLL)
         assert not self.waiting()
 
     def waiting(self) -> set[AgentSample]:
-        """The samples on the disk; what is removed meanwhile is none."""
+        """The samples on the disk, except those that are removed while they are read."""
         found = set()
         for file in (self.folder / "queue/waiting").glob("*.json"):
             with contextlib.suppress(FileNotFoundError):
@@ -136,7 +136,7 @@ class ExampleAgent:
         return 0
 
     async def until_sent(self, more: int) -> None:
-        """Wait until so many more samples were sent."""
+        """Wait until this number of further samples was sent."""
         goal = self.count("sent") + more
         await self._until(lambda: self.count("sent") >= goal)
 
@@ -144,11 +144,11 @@ class ExampleAgent:
         await self._until(lambda: len(self.waiting()) >= least)
 
     async def until_gone(self, samples: set[AgentSample]) -> None:
-        """Wait until none of these is on the disk any more."""
+        """Wait until none of these samples is on the disk."""
         await self._until(lambda: not self.waiting() & samples)
 
     def rejected(self) -> list[str]:
-        """What was set aside, with the reasons."""
+        """The rejected samples with their reasons."""
         return [file.read_text() for file in (self.folder / "queue/rejected").iterdir()]
 
     def log(self) -> str:
@@ -184,7 +184,7 @@ class ExampleAgent:
 
 
 class Repeated(ExampleAgent):
-    """An example that measures once a run: cron starts it again and again, though not so fast."""
+    """An example that measures once per run, as with cron, but started at short intervals."""
 
     _runs: asyncio.Task[None] | None = None
 

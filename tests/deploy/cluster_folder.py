@@ -1,8 +1,8 @@
 """A `kubectl` whose cluster is a folder, for the commands of deploy/kubernetes/README.md.
 
-What needs no cluster (`kustomize`, `create … --dry-run=client`) the real one does; objects that are
-applied become files, and what was done to them lines of `log`. KUBECTL names the real one, CLUSTER
-the folder. It needs the standard library only: a README calls it often.
+The real kubectl runs what needs no cluster (`kustomize`, `create … --dry-run=client`). Objects that
+are applied become files, and actions on them become lines of `log`. KUBECTL names the real kubectl,
+CLUSTER the folder. Standard library only, so that it starts fast: a README calls it often.
 """
 
 import json
@@ -18,7 +18,7 @@ CLUSTER = Path(os.environ["CLUSTER"])
 
 
 def main(words: list[str]) -> str:
-    """Do what `kubectl` with these words does; return what it prints."""
+    """Run `kubectl` with these arguments; return its output."""
     namespace: list[str] = []
     if words[:1] == ["--namespace"]:
         namespace, words = words[:2], words[2:]
@@ -50,7 +50,7 @@ def real(*words: str) -> str:
 
 
 def chosen(documents: list[str], selector: list[str]) -> Iterator[str]:
-    """Those of which `-l 'app.kubernetes.io/component notin (…)'` holds."""
+    """The objects that `-l 'app.kubernetes.io/component notin (…)'` selects."""
     out: set[str] = set()
     if selector:
         option, text = selector

@@ -11,7 +11,7 @@ from tests.debian import unpacked
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
-"""Debian's own where it is there: the packages are made for it."""
+"""Debian's own Python, if it is there: the packages are built for it."""
 PACKAGES = (
     "docker-compose",
     "python3-attr",

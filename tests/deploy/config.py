@@ -1,4 +1,4 @@
-"""Configurations of a clone, with the addresses and the pace of a test."""
+"""Configurations of a clone, with the addresses and intervals of a test."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,8 @@ def folder_of(stack: Stack, service: str, target: str) -> Path:
 
 
 def scrape_here(stack: Stack) -> None:
-    """Let Prometheus find the stack on this machine, and do in a second what takes it 5 minutes."""
+    """Point Prometheus to the stack on this machine, with intervals of seconds instead of
+    minutes."""
     folder = folder_of(stack, "prometheus", "/etc/prometheus")
     file = folder / "prometheus.yml"
     text = file.read_text(encoding="utf-8")
@@ -43,7 +44,7 @@ def scrape_here(stack: Stack) -> None:
 
 
 def faster(rules: Path) -> None:
-    """Evaluate groups each second; what they look back on stays."""
+    """Evaluate groups every second; the ranges of their queries stay."""
     text, number = re.subn(r"    interval: \w+", "    interval: 1s", rules.read_text("utf-8"))
     assert number
     rules.write_text(text, encoding="utf-8")

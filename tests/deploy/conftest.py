@@ -1,4 +1,4 @@
-"""What the tests of the deployment share."""
+"""Fixtures of the deployment tests."""
 
 import shutil
 from pathlib import Path
@@ -21,7 +21,7 @@ def docker_compose() -> DockerCompose:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A folder with what docker-compose reads of a fresh clone: no .env, no state."""
+    """A folder with the files of a fresh clone that docker-compose reads: no .env, no state."""
     folder = tmp_path / "clone"
     folder.mkdir()
     for file in ROOT.glob("docker-compose*.yml"):

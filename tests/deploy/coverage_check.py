@@ -7,7 +7,7 @@ from tests.deploy.compose import ROOT
 
 
 def assert_all_exercised(folder: Path, exercised: Mapping[str, str]) -> None:
-    """Fail if `exercised` (patterns below the folder, and tests of them) leaves a file out."""
+    """Fail if `exercised` (patterns below the folder, with their tests) omits a file."""
     files = {file for file in folder.rglob("*") if file.is_file() and file.suffix != ".pyc"}
     covered = {pattern: set(folder.glob(pattern)) for pattern in exercised}
     assert all(covered.values())

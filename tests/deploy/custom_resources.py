@@ -1,7 +1,6 @@
-"""Schemas of what is not Kubernetes' own: of KEDA and of the Prometheus operator.
-
-Each is taken from the project's Go module, whose sum is pinned, and put beside the schemas that the
-validator has. Rules in CEL are not among what it checks.
+"""Schemas of custom resources: those of KEDA and of the Prometheus operator. Each comes from the
+project's Go module, whose checksum is pinned, and is added to the validator's schemas. CEL rules
+are not checked.
 """
 
 import functools
@@ -19,7 +18,7 @@ from tobogganing.errors import LocalError
 
 
 class Module(NamedTuple):
-    """A version of a Go module, with the sum that go.sum files have of it."""
+    """A version of a Go module, with its checksum as in go.sum files."""
 
     path: str
     version: str
@@ -51,19 +50,19 @@ DEFINITIONS = {
 
 
 PASSED_ON = ("GOPROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
-"""How Go reaches its proxy from here."""
+"""Go's environment, with its module proxy."""
 
 
 @functools.cache
 def fetched(module: Module) -> Path:
-    """The folder of a module's files, fetched from Go's proxy where it is missing."""
+    """The folder with a module's files, downloaded from Go's proxy if it is missing."""
     return or_give_up(lambda: _fetch(module))
 
 
 def _fetch(module: Module) -> Path:
     """
     Raises:
-        LocalError: it could not be fetched, or is not what was pinned.
+        LocalError: it could not be downloaded, or differs from the pinned one.
     """
     program_log.note("go")
     folder = cache_folder()
@@ -89,7 +88,7 @@ def _fetch(module: Module) -> Path:
 
 
 def add_schemas() -> None:
-    """Let the validator know these kinds as well."""
+    """Add these kinds to the validator."""
     for kind, (module, file) in DEFINITIONS.items():
         (definition,) = load_yaml((fetched(module) / file).read_text(encoding="utf-8"))
         assert definition["spec"]["names"]["kind"] == kind
@@ -107,7 +106,7 @@ def add_schemas() -> None:
 
 
 def strict(schema: Any) -> Any:
-    """A schema under which a field that it does not name is a fault, as kubectl's strictness is."""
+    """A schema that rejects unknown fields, as kubectl's strict validation does."""
     if isinstance(schema, list):
         return [strict(each) for each in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""A name server as Docker's: a name has one address for each running copy of its service."""
+"""A name server like Docker's: a name has one address for each running container of its service."""
 
 import asyncio
 import ipaddress
@@ -12,12 +12,12 @@ HEADER = struct.Struct("!HHHHHH")
 ADDRESS = struct.Struct("!HHHLH4s")
 ANSWER, NO_SUCH_NAME = 0x8180, 0x8183
 POINTER = 0xC00C
-"""To the question's name, behind the header."""
+"""A pointer to the name of the query, which follows the header."""
 IPV4, INTERNET = 1, 1
 
 
 class NameServer(asyncio.DatagramProtocol):
-    """Answers for the names in `addresses`, which tests change while it runs."""
+    """Responds to queries for the names in `addresses`, which tests change while it runs."""
 
     def __init__(self) -> None:
         self.addresses: dict[str, list[str]] = {}

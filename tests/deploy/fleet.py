@@ -1,4 +1,4 @@
-"""The examples, made ready to run."""
+"""The example agents, built and configured."""
 
 import subprocess
 import sys
@@ -11,11 +11,11 @@ from tests.deploy.compose import ROOT
 EXAMPLES = ROOT / "examples"
 NAMES = ("go-client", "go-headend", "python-client", "shell-client")
 ONE_RUN = {"RUN_SECONDS": "0", "SPREAD_SECONDS": "0"}
-"""Of the shell client: one attempt at once."""
+"""For the shell client: one attempt, without a delay."""
 
 
 def go(*words: str) -> str:
-    """Run a command of Go in the module; return what it says."""
+    """Run a Go command in the module; return its output."""
     program_log.note("go")
     done = subprocess.run(
         [programs.go().path, *words],
@@ -31,7 +31,7 @@ def go(*words: str) -> str:
 
 
 def build(folder: Path) -> Path:
-    """Build the programs in Go; return where they are."""
+    """Build the Go programs; return their folder."""
     go("build", "-o", f"{folder}/", "./cmd/...")
     return folder
 

@@ -32,7 +32,7 @@ class PanelQuery:
 
 @dataclass(frozen=True)
 class Variable:
-    """One that is asked from Prometheus: the values of a label."""
+    """A variable whose values Prometheus returns: those of a label."""
 
     name: str
     selector: str
@@ -50,7 +50,7 @@ class Dashboard:
 
     @property
     def panels(self) -> list[dict[str, Any]]:
-        """All but the headings."""
+        """All panels except the headings."""
         return [panel for panel in self.json["panels"] if panel["type"] != "row"]
 
     def queries(self) -> Iterator[PanelQuery]:
@@ -77,9 +77,9 @@ def dashboards() -> list[Dashboard]:
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:
-    """Put values in the place of variables.
+    """Replace variables by values.
 
     Raises:
-        KeyError: a variable has none.
+        KeyError: a variable has no value.
     """
     return VARIABLE.sub(lambda found: values[found[1]], text)

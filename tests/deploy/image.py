@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class Instruction(NamedTuple):
-    """A line of a Dockerfile."""
+    """An instruction of a Dockerfile."""
 
     name: str
     text: str
@@ -23,7 +23,7 @@ def instructions(dockerfile: Path) -> list[Instruction]:
 
 
 def copied(dockerfile: Path) -> list[str]:
-    """What comes from the checkout into the image."""
+    """The files that are copied from the checkout into the image."""
     return [
         source
         for instruction in instructions(dockerfile)

@@ -55,7 +55,7 @@ def _install() -> Path:
 
 
 def kubectl(*words: str | Path, stdin: str = "", folder: Path = ROOT) -> str:
-    """Run kubectl, which knows no cluster here; return what it prints."""
+    """Run kubectl without a cluster; return its output."""
     program_log.note("kubectl")
     done = subprocess.run(
         [tools() / "bin/kubectl", *words],
@@ -85,7 +85,7 @@ def load_yaml(text: str) -> list[Object]:
 
 
 def faults(objects: Iterable[Object], version: str) -> list[str]:
-    """What is wrong with these objects by the schemas of a version; unknown fields are, too."""
+    """The errors of these objects by the schemas of a version; unknown fields are errors, too."""
     program_log.note("kubernetes-validate")
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         # Each document of JSON is one of YAML.
@@ -99,7 +99,7 @@ def faults(objects: Iterable[Object], version: str) -> list[str]:
 
 
 def schema_folders() -> list[Path]:
-    """Where the validator has its strict schemas, a folder for each of VERSIONS."""
+    """The folders of the validator's strict schemas, one for each of VERSIONS."""
     base = tools() / "kubernetes_validate/kubernetes-json-schema"
     return [base / f"v{version}.0-local-strict" for version in VERSIONS]
 

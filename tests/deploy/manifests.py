@@ -1,4 +1,4 @@
-"""What deploy/kubernetes makes: its objects, and what each container finds in its environment."""
+"""The objects that deploy/kubernetes generates, and the environment of each container."""
 
 import base64
 import re
@@ -50,7 +50,7 @@ class Manifests:
     def environ(
         self, workload: Object, ordinal: int, secrets: Mapping[str, Object]
     ) -> dict[str, str]:
-        """What the kubelet gives the container of a pod."""
+        """The environment that the kubelet sets for the container of a pod."""
         pod = pod_name(workload, ordinal)
         found: dict[str, str] = {}
         for source in container(workload).get("envFrom", []):
@@ -86,7 +86,7 @@ def container(workload: Object) -> Object:
 
 
 def ordinals(workload: Object) -> range:
-    """The numbers of its pods."""
+    """The ordinals of its pods."""
     start = workload["spec"].get("ordinals", {}).get("start", 0)
     return range(start, start + workload["spec"].get("replicas", 1))
 

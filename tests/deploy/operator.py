@@ -1,4 +1,5 @@
-"""What the Prometheus operator makes of ServiceMonitors and PrometheusRules: a configuration."""
+"""The Prometheus configuration that the operator generates from ServiceMonitors and
+PrometheusRules."""
 
 import json
 import re
@@ -19,7 +20,7 @@ DEFAULTS = (
     ("service_name", "job"),
     ("endpoint_port_name", "endpoint"),
 )
-"""Labels that the operator gives each target, from what Kubernetes says of it."""
+"""Labels that the operator adds to each target, from Kubernetes' metadata."""
 INTERVAL = "500ms"
 """Instead of 15 s."""
 
@@ -27,7 +28,7 @@ INTERVAL = "500ms"
 def configuration(
     manifests: Manifests, pods: Sequence[Pod], secrets: Mapping[str, Object], folder: Path
 ) -> str:
-    """Prometheus's configuration, where these pods are all that there is; rules go to `folder`."""
+    """Prometheus's configuration with only these pods; rules are written to `folder`."""
     jobs = [
         job(manifests, monitor, endpoint, f"{monitor['metadata']['name']}/{number}", pods, secrets)
         for monitor in manifests.every("ServiceMonitor")

@@ -1,4 +1,5 @@
-"""Gateway, processor and exporter as processes on a real Kafka, and what went through them."""
+"""Gateway, processor and exporter as processes on a real Kafka, and the submissions in its
+topic."""
 
 import contextlib
 import re
@@ -21,7 +22,7 @@ from tobogganing.devstack.secrets import provide_signing_keys
 
 
 class Submitted(NamedTuple):
-    """All that Kafka was given: the samples of each entity (`kind:id`), and the last receipts."""
+    """All submissions in Kafka: the samples of each entity (`kind:id`), and the last receipts."""
 
     samples: dict[str, list[AgentSample]]
     receipts: list[str]
@@ -54,7 +55,7 @@ class DeployedPipeline:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["DeployedPipeline"]:
-        """Start all of it, and wait until it is ready."""
+        """Start all services, and wait until they are ready."""
         services = (self.gateway, self.processor, self.exporter)
         async with contextlib.AsyncExitStack() as stack:
             for service in services:
@@ -65,7 +66,7 @@ class DeployedPipeline:
             yield self
 
     async def admin(self, path: str, **body: Any) -> dict[str, Any]:
-        """Ask the API for a change, with ADMIN_TOKEN."""
+        """Request a change from the API, with ADMIN_TOKEN."""
         answer = await self.gateway.http.post(
             f"/api/v1/{path}", json=body, headers={"authorization": f"Bearer {ADMIN_TOKEN}"}
         )
@@ -95,7 +96,7 @@ class DeployedPipeline:
                 for each in submissions:
                     found = sample(each.timestamp, each.metrics)
                     samples[f"{each.kind}:{each.id}"].append(found)
-                if submissions:  # a gateway's pulse has none, and no receipt
+                if submissions:  # a gateway's probe has none, and no receipt
                     last[partition] = Receipt(partition, record.offset, len(submissions) - 1)
 
         topic = topics_from(self._kafka).submissions.name
@@ -104,7 +105,7 @@ class DeployedPipeline:
         return Submitted(samples, [str(receipt) for receipt in last.values()])
 
     async def settled(self) -> tuple[Submitted, str]:
-        """All that was submitted, and a scrape that has it in it and nothing else."""
+        """All submissions, and a scrape that includes exactly these."""
         before = await self.submitted()
         while True:
             scrape = await self.exporter.scrape(*before.receipts)

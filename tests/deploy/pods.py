@@ -1,4 +1,4 @@
-"""Pods without a cluster: each container as a process, with what the kubelet would give it.
+"""Pods without a cluster: each container as a process, with the environment from the kubelet.
 
 Nothing can be written to a file by them (as on a root file system that is read-only): RLIMIT_FSIZE.
 """
@@ -28,7 +28,7 @@ from tobogganing.devstack.ports import free_ports
 
 POLL = 0.05
 IMAGE = {"PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-"""What the image sets."""
+"""Variables that the image sets."""
 
 
 class Pod:
@@ -43,7 +43,7 @@ class Pod:
         folder: Path,
         **instead: str,
     ) -> None:
-        """`instead` are variables that this machine needs otherwise: where Kafka is."""
+        """`instead` are variables with other values on this machine: Kafka's address."""
         self.workload = workload = manifests.workload(name)
         self.name = pod_name(workload, ordinal)
         self.folder = folder / self.name
@@ -61,7 +61,7 @@ class Pod:
         return f"http://127.0.0.1:{self.port}"
 
     def mount(self, secrets: Mapping[str, Object]) -> None:
-        """Mount its Secrets, or what they are now, as the kubelet does: all at one moment."""
+        """Mount the current content of its Secrets, atomically as the kubelet does."""
         for path, source in mounts(self.workload):
             volume = self.folder / "volumes" / path.strip("/")
             moment = f"..{time.monotonic_ns()}"
@@ -96,7 +96,7 @@ class Pod:
         self._reading = asyncio.create_task(self._read(self._process))
 
     async def ready(self) -> None:
-        """Wait until its probes have passed, as long as the kubelet bears it."""
+        """Wait until its probes have passed, within the kubelet's limits."""
         for probe in ("startupProbe", "livenessProbe"):
             how = container(self.workload)[probe]
             await self.until(probe, how["periodSeconds"] * how["failureThreshold"])
@@ -114,7 +114,7 @@ class Pod:
         raise AssertionError(f"{probe} of {self.name} did not pass:\n{self.log()[-4000:]}")
 
     async def passes(self, probe: str) -> bool:
-        """Ask as the kubelet does."""
+        """Send the request of a probe, as the kubelet does."""
         how = container(self.workload)[probe]
         assert how["httpGet"]["port"] == "http"
         patience = how.get("timeoutSeconds", 1)
@@ -148,7 +148,7 @@ class Pod:
         return b"".join(self._log).decode(errors="replace")
 
     def written(self) -> list[Path]:
-        """What it has left where it was started."""
+        """The files that it has left in its working directory."""
         return list((self.folder / "work").rglob("*"))
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:

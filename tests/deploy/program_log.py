@@ -1,4 +1,4 @@
-"""What the tests of the deployment have started, for the last lines of `make test-deploy`."""
+"""The programs that the deployment tests have started, for the last lines of `make test-deploy`."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""The programs of the images that are not ours, from Debian's packages."""
+"""The programs of third-party images, from Debian's packages."""
 
 import os
 import shutil
@@ -58,10 +58,10 @@ def jsonnet() -> Program:
 
 
 def go() -> Program:
-    """The oldest Go that examples/go must be built with; it asks no registry for anything."""
+    """The oldest Go that examples/go supports; it contacts no registry."""
     packages = unpacked("golang-1.19-go", "golang-1.19-src")
     tree = cache_folder() / "debian" / "golang-1.19"
-    if not tree.exists():  # each has a part of the same folders
+    if not tree.exists():  # each package has a part of the same folders
         scratch = tree.with_name(f"golang-1.19.{os.getpid()}")
         for package in packages:
             shutil.copytree(
@@ -75,7 +75,7 @@ def go() -> Program:
 
 
 def go_environ() -> dict[str, str]:
-    """What Go's commands need: a cache, and no C compiler."""
+    """The environment of Go's commands: a cache, and no C compiler."""
     return {
         "CGO_ENABLED": "0",
         "GOCACHE": str(cache_folder() / "go-build"),

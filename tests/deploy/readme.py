@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def commands(readme: Path) -> dict[str, list[str]]:
-    """The lines of the code blocks, by the heading that they are under."""
+    """The lines of the code blocks, by their heading."""
     found: dict[str, list[str]] = {}
     sections = re.split(r"^## ", readme.read_text(encoding="utf-8"), flags=re.MULTILINE)
     for section in sections:

@@ -1,4 +1,4 @@
-"""deploy/kubernetes/README.md, walked through: its commands, by the heading that they are under."""
+"""Runs the commands of deploy/kubernetes/README.md, by their heading."""
 
 import json
 import shutil
@@ -60,7 +60,7 @@ class Walk:
         self._defined += [line for line in lines if line.startswith(DEFINES)]
 
     def secrets_made(self) -> None:
-        """Go through the first two sections, with a password of Kafka."""
+        """Run the first two sections, with Kafka's password."""
         self.through(TOP)
         self.through("Secrets", last=-1)
         for name, text in (("password", PASSWORD), ("ca.crt", "not yet")):
@@ -70,19 +70,19 @@ class Walk:
         self.through("Secrets", first=-1)
 
     def trust(self, certificate: Path) -> None:
-        """Make the Secret `kafka` again, with this certificate."""
+        """Recreate the Secret `kafka` with this certificate."""
         shutil.copyfile(certificate, self.checkout / "secrets/ca.crt")
         self.through("Secrets", first=-1)
 
     def rotated(self, step: int) -> None:
-        """Go through a step of rotating METRICS_TOKEN; comments are between them."""
+        """Run a step of the rotation of METRICS_TOKEN; comments separate the steps."""
         lines = self.sections["Rotate"]
         end = next(n for n, line in enumerate(lines) if line.startswith("mv new/signing-keys"))
         cuts = [0, *(n for n, line in enumerate(lines) if line.startswith("#")), end]
         self.through("Rotate", cuts[step], cuts[step + 1])
 
     def log(self) -> list[str]:
-        """What was done to the cluster."""
+        """The actions on the cluster."""
         return (self.cluster / "log").read_text(encoding="utf-8").splitlines()
 
     def secrets(self) -> dict[str, Object]:

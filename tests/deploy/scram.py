@@ -1,4 +1,4 @@
-"""A broker with a listener that speaks TLS, and knows users by SCRAM-SHA-512."""
+"""A broker with a listener that uses TLS and SCRAM-SHA-512."""
 
 import asyncio
 import contextlib

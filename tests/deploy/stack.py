@@ -18,7 +18,8 @@ ADDRESS = re.compile(r"\b([a-z][a-z0-9-]*):(\d{4})\b")
 
 
 class Stack:
-    """The services of the file on this machine: free ports on loopback, folders as volumes."""
+    """The services of the file on this machine, with free ports on loopback, and folders as
+    volumes."""
 
     def __init__(self, services: Mapping[str, ComposeService], folder: Path) -> None:
         self.services = services
@@ -33,7 +34,7 @@ class Stack:
         return path
 
     def port(self, name: str, there: str) -> int:
-        """The port here that stands for port `there` of a service."""
+        """The local port that stands for port `there` of a service."""
         if (name, there) not in self._ports:
             taken = set(self._ports.values())
             self._ports[name, there] = next(p for p in free_ports(20) if p not in taken)
@@ -49,7 +50,7 @@ class Stack:
         return ADDRESS.sub(here, text)
 
     def here(self, service: ComposeService, text: str) -> str:
-        """What a service's setting or argument is on this machine."""
+        """A service's setting or argument, converted for this machine."""
         text = self.addresses(text)
         for mount in sorted(service.mounts, key=lambda mount: -len(mount.target)):
             option, equals, path = text.rpartition("=")
@@ -61,9 +62,9 @@ class Stack:
         return text
 
     def start_program(self, name: str, program: Program, *flags: str, **environ: str) -> None:
-        """Start a service from a program that is here.
+        """Start a service with a local program.
 
-        `flags` come after those of the file.
+        `flags` are appended to those of the file.
         """
         service = self.services[name]
         arguments = [self.here(service, argument) for argument in service.command]
@@ -80,7 +81,7 @@ class Stack:
         return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
 
     def kill(self) -> None:
-        """End whatever still runs."""
+        """Stop all services that still run."""
         for child in self.running.values():
             process.send(child, signal.SIGKILL)
             child.wait()
