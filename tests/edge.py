@@ -1,4 +1,4 @@
-"""The edge with its own file, before one of our gateways: Debian's HAProxy."""
+"""The edge with its own file, in front of one gateway: Debian's HAProxy."""
 
 import asyncio
 import contextlib

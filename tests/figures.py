@@ -1,4 +1,4 @@
-"""What tests have measured, for the last lines of a run."""
+"""Figures that tests have measured, for the last lines of a run."""
 
 told: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Debian's HAProxy before one of our services, with connections to it that all clients share."""
+"""Debian's HAProxy in front of a service, with connections that all clients share."""
 
 import asyncio
 import contextlib

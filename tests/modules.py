@@ -1,4 +1,4 @@
-"""Programs of ours that are tested as whoever runs them sees them: `python -m <module>`."""
+"""Runs the project's programs as users do: `python -m <module>`."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Debian's nginx before one of our services, with one connection to it that all clients share."""
+"""Debian's nginx in front of a service, with one connection that all clients share."""
 
 import asyncio
 import contextlib

@@ -2,7 +2,8 @@
 
 A pattern takes super-linear time where it reads the same text again and again: two repetitions that
 match the same characters next to each other, or one that is tried anew at each position. So each
-part of the pattern is repeated where each repetition begins, and followed by what cannot match.
+part of the pattern is repeated at the start of each repetition, and followed by text that cannot
+match.
 """
 
 import itertools
@@ -13,7 +14,7 @@ from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any, AnyStr
 
 ENDS = ("", "\0", "x", "\n", '"', "`")
-"""What may follow the pumped text."""
+"""Texts that may follow the repeated text."""
 _CANDIDATES = "aA0 -_.:;,=\"'`\\/~!\t\r\n\x01\u00e9[]{}()<>|$%^&*+?@#"
 _REPEATS = (codes.MAX_REPEAT, codes.MIN_REPEAT, codes.POSSESSIVE_REPEAT)
 

@@ -1,7 +1,6 @@
-"""A power cut as a disk sees it: of each log, what the broker had synced is all that is left.
-
-A broker runs with a library that notes what it syncs (`file_syncs.c`). Once it is killed, its logs
-are cut where the last sync ended: everything after that was in the page cache only.
+"""A power cut as seen by the disk: only the synced part of each log is left. A broker runs with a
+library that records its syncs (`file_syncs.c`). Once it is killed, its logs are cut where the last
+sync ended: everything after that was in the page cache only.
 """
 
 import subprocess
@@ -17,14 +16,14 @@ SOURCE = Path(__file__).with_name("file_syncs.c")
 
 @dataclass(frozen=True)
 class SyncedJava:
-    """A Java that notes the syncs of its programs; `home` is a JAVA_HOME."""
+    """A Java that records the syncs of its programs; `home` is a JAVA_HOME."""
 
     home: Path
     journal: Path
 
     @classmethod
     def make(cls, folder: Path) -> "SyncedJava":
-        """Make it in an empty folder, around the Java that would be used otherwise."""
+        """Create it in an empty folder, as a wrapper of the usual Java."""
         library, journal = folder / "file_syncs.so", folder / "synced"
         subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, SOURCE, "-ldl"], check=True)
         java = folder / "home" / "bin" / "java"
@@ -43,7 +42,7 @@ class SyncedJava:
     def drop_unsynced(self, data: Path) -> dict[str, int]:
         """Cut the logs of a broker that was killed; return how many bytes, by file.
 
-        Indexes and producers' states go too: Kafka makes them again.
+        Indexes and producer states are removed, too: Kafka rebuilds them.
         """
         synced: dict[str, int] = {}
         for line in self.journal.read_text().splitlines():

@@ -1,4 +1,4 @@
-"""Waits for a condition that other processes fulfil."""
+"""Waits for a condition that depends on other processes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -19,7 +19,7 @@ def parse_totals(text: str) -> Totals:
 
 
 def recounted(states: Iterable[PartitionState]) -> Totals:
-    """Totals of states that were made anew from the topic."""
+    """Totals of states that were rebuilt from the topic."""
     found = Counter[str]()
     for state in states:
         for key in state.total_keys:
@@ -46,7 +46,7 @@ class FleetTotals:
         return dict(self._seen)
 
     def see(self, exporter: str, least: Totals, text: str) -> list[str]:
-        """Take a scrape; return what is wrong with it. A scrape without totals is a gap."""
+        """Check a scrape; return what is wrong with it. A scrape without totals is a gap."""
         shown = parse_totals(text)
         wrong = [
             f"{exporter}: {series} fell from {least[series]:.0f} to {value:.0f}"
@@ -59,7 +59,7 @@ class FleetTotals:
 
 
 def differences(exporter: str, shown: Totals, expected: Totals) -> list[str]:
-    """Compare totals after everything was drained; one that lacks counts as 0."""
+    """Compare totals after everything was processed; a missing one counts as 0."""
     return [
         f"{exporter}: {series} is {shown.get(series)}, and {expected.get(series)} by recounting"
         for series in sorted(shown.keys() | expected.keys())

@@ -50,7 +50,7 @@ Attempt = tuple[ChaosAgent, int]
 
 
 class ChaosLoad:
-    """Sends until paused. `urls` are the gateways, and `edge` is before all of them."""
+    """Sends until paused. `urls` are the gateways, and `edge` is in front of all of them."""
 
     def __init__(
         self,
@@ -268,7 +268,7 @@ class ChaosLoad:
         return sorted(urls, key=lambda url: self._flying[url])
 
     def _settle(self, attempt: Attempt, status: int, receipt: str | None, sent: float) -> None:
-        """Record a response, and decide what the agent does next."""
+        """Record a response, and decide the agent's next step."""
         agent, number = attempt
         self.submissions += 1
         self.statuses[status] += 1

@@ -1,4 +1,4 @@
 """Ports of the processes that fault injection stops and starts again."""
 
 PORTS = range(10_000, 15_000)
-"""Below those that everything else takes: while a process is away, nobody gets its port."""
+"""Below the ephemeral ports: while a process is down, no other process gets its port."""

@@ -15,11 +15,11 @@ from tobogganing.devstack.run_config import CHECKOUT
 TIMES = 20
 """The exception is raised when its await is reached for the nth time, n at most this."""
 SELDOM = frozenset({"start", "stop", "repair", "write_dead_letters", "_write_dead_letters"})
-"""Functions that are called so seldom that the first time is the one."""
+"""Functions that are called so rarely that the first call must raise."""
 UNREACHED = 12
 """Awaits that a round may not reach: seven of a changelog that has lost its end, and one each of a
-hole in the source, of rows that stepped back before a load, of the explanation of a failed flush,
-of a writer's stop, and of the yield in a batch that takes longer than 5 ms."""
+gap in the source, of rows that regressed before a load, of the explanation of a failed flush, of a
+writer's stop, and of the yield in a batch that takes longer than 5 ms."""
 REACHED = 6.0
 """Seconds after which an await counts as not reached by this load."""
 PATIENCE = 30.0

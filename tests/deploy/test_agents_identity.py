@@ -1,7 +1,6 @@
-"""All agents of examples/ enrol and replace their keys, whatever responses and kills they meet.
-
-The manager here keeps keys as a gateway does, but is harsher: an old key ends as soon as the next
-is in effect. tests/deploy/test_examples.py has the real one.
+"""All agents of examples/ enrol and rotate their keys, with every kind of response, and killed at
+any moment. The manager here stores keys as a gateway does, but is stricter: an old key ends as soon
+as the next one takes effect. tests/deploy/test_examples.py uses the real manager.
 """
 
 import asyncio
@@ -31,10 +30,10 @@ Effect = Literal["none", "done", "lost"]
 
 
 class Fault(NamedTuple):
-    """What a request to enrol or to replace a key meets, instead of success.
+    """The failure of a request to enrol or to rotate a key.
 
-    With `effect` "done" the manager does it and then gives the reply. `nonce_kept` says whether the
-    next attempt repeats this one.
+    With `effect` "done" the manager first executes the request. `nonce_kept` is whether the next
+    attempt repeats this one.
     """
 
     reply: Reply
@@ -74,7 +73,7 @@ KEY_FAULTS = [fault for fault in FAULTS if fault.reply.name not in ("numbers", "
 
 
 class Manager(http.server.ThreadingHTTPServer):
-    """Registers agents of one kind by enrolment, and replaces their keys."""
+    """Registers agents of one kind by enrolment, and rotates their keys."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -83,11 +82,11 @@ class Manager(http.server.ThreadingHTTPServer):
         self.keys: dict[str, str] = {}
         """Id -> the key that is valid."""
         self.faults: list[Fault] = []
-        """What the next requests to enrol or to replace a key meet."""
+        """The failures of the next requests to enrol or to rotate a key."""
         self.loses = 0.0
         """Share of such requests whose response is lost."""
         self.nonces: list[str] = []
-        """Those of all requests to enrol."""
+        """The nonces of all requests to enrol."""
         self.statuses: Counter[int] = Counter()
         """Responses to submissions."""
         self.rotations = 0
@@ -183,7 +182,7 @@ def manager() -> Iterator[Manager]:
 def newcomer(
     request: pytest.FixtureRequest, manager: Manager, go_binaries: Path, tmp_path: Path
 ) -> ExampleAgent:
-    """Each of them, with the token of an enrolment, and neither id nor key."""
+    """Each agent, with the token of an enrolment, without id and key."""
     made = agent(request.param, go_binaries, tmp_path, manager.url)
     manager.kind = made.kind
     (made.folder / "key").unlink()
@@ -196,20 +195,20 @@ def newcomer(
 
 
 def own_key(agent: ExampleAgent) -> str:
-    """The key that it keeps, for nobody else to read."""
+    """The key in its file, which only its owner can read."""
     for file in agent.folder.glob("key*"):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
     return (agent.folder / "key").read_text().strip()
 
 
 def is_valid(manager: Manager, agent: ExampleAgent) -> bool:
-    """Whether the key on its disk is one that the manager takes."""
+    """Whether the manager accepts the key on its disk."""
     id = agent.environ.get(f"{agent.kind.upper()}_ID") or (agent.folder / "key.id").read_text()
     return manager.keys[id.strip()] == own_key(agent)
 
 
 async def once(agent: ExampleAgent) -> int:
-    """Run it once, without the pause that earlier runs have left."""
+    """Run it once, without the pause from earlier runs."""
     (agent.folder / "queue/pause").unlink(missing_ok=True)
     return await agent.once()
 
@@ -286,7 +285,7 @@ async def test_no_response_to_a_rotation_locks_an_agent_out(
 async def test_a_key_that_an_operator_replaced_forgets_the_next_one(
     manager: Manager, newcomer: ExampleAgent
 ) -> None:
-    """Whoever has read the agent's disk must not come back by a key that was on it."""
+    """An attacker who has read the agent's disk must not regain access with a key from it."""
     assert await newcomer.once() == 0
     ((id, _),) = manager.keys.items()
     newcomer.environ["ROTATE_KEY_DAYS"] = "1"
@@ -312,14 +311,15 @@ async def test_a_period_that_is_none_is_said(days: str, newcomer: ExampleAgent) 
 async def test_kills_and_lost_responses_lock_nobody_out(
     manager: Manager, newcomer: ExampleAgent
 ) -> None:
-    """It enrols and replaces its key all the time; it is killed again and again at any moment, and
-    half of what the manager says of keys is lost."""
+    """It enrols and rotates its key continuously, is killed at random moments, and half of the
+    manager's responses about keys are lost.
+    """
     newcomer.environ |= {"ROTATE_KEY_DAYS": SOON, "INTERVAL_SECONDS": "0.05"}
     manager.loses = 0.5
     chance = random.Random(7)
     for _ in range(25):
         await newcomer.start()
-        await asyncio.sleep(chance.uniform(0.05, 0.6))  # the moment is what varies
+        await asyncio.sleep(chance.uniform(0.05, 0.6))  # the random moment of the kill
         await newcomer.kill()
     manager.loses = 0.0
     newcomer.environ["ROTATE_KEY_DAYS"] = "0"

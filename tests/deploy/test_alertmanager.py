@@ -1,4 +1,4 @@
-"""Prometheus and Alertmanager with their own files: what one cause makes of notifications."""
+"""Prometheus and Alertmanager with their own files: the notifications of one cause."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ Alert = dict[str, Any]
 
 
 class Receiver:
-    """The operators' webhook: it keeps what it is told."""
+    """The operators' webhook, which stores its notifications."""
 
     def __init__(self) -> None:
         self.told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -52,7 +52,7 @@ class Receiver:
 
 
 class Alertmanager:
-    """A running Alertmanager whose operators are told by webhook."""
+    """A running Alertmanager that notifies the operators by a webhook."""
 
     def __init__(self, stack: Stack, http: httpx.AsyncClient, receiver: Receiver) -> None:
         self.stack = stack
@@ -60,7 +60,7 @@ class Alertmanager:
         self.receiver = receiver
 
     async def send(self, *alerts: Alert) -> None:
-        """Send alerts that have been there for long: of their group it tells at once."""
+        """Send alerts that began long ago, so that their group is notified at once."""
         now = datetime.now(UTC)
         times = {
             "startsAt": (now - LONG_AGO).isoformat(),
@@ -70,13 +70,14 @@ class Alertmanager:
         answer.raise_for_status()
 
     async def has(self, alerts: int) -> None:
-        """Wait until it has so many."""
+        """Wait until it has this number."""
         found = 0
         try:
             async with asyncio.timeout(PATIENCE):
                 while found != alerts:
                     await asyncio.sleep(POLL)
-                    # A list of thousands is long: it is asked for when there may be enough.
+                    # A list of thousands is large, so it is requested only when there may be
+                    # enough.
                     if await self._received() >= alerts:
                         found = len((await self.http.get("/api/v2/alerts")).json())
         except TimeoutError:
@@ -131,7 +132,7 @@ def alert(alertname: str, severity: str, **labels: str) -> Alert:
 
 
 class AlertingFleet:
-    """What `/metrics` shows of clients and headends. `/metrics/fleet` shows nothing."""
+    """A `/metrics` page with clients and headends. `/metrics/fleet` shows nothing."""
 
     def __init__(self) -> None:
         self.shown = metrics(silent_clients=0, silent_headends=0)
@@ -147,7 +148,7 @@ class AlertingFleet:
 
 
 def metrics(silent_clients: int, silent_headends: int) -> bytes:
-    """The check-ins of all: of the silent long ago, of the others such that none is missed."""
+    """All check-ins: long ago for the silent entities, recent for the others."""
     coming, lines = time.time() + LONG_AGO.total_seconds(), []
     for n in range(CLIENTS):
         labels = f'client_id="c{n}",name="client {n}",type="docker",headless="true"'
@@ -162,7 +163,7 @@ def metrics(silent_clients: int, silent_headends: int) -> bytes:
 
 @contextlib.asynccontextmanager
 async def scraped_fleet(stack: Stack, found: Programs) -> AsyncIterator[AlertingFleet]:
-    """A fleet that is well, and the file's Prometheus, which sees it and its Alertmanager."""
+    """A healthy fleet, and the file's Prometheus, which scrapes it and uses the Alertmanager."""
     (stack.volume("scraper") / "metrics-token").write_text("none", encoding="ascii")
     scrape_here(stack)
     folder = folder_of(stack, "prometheus", "/etc/prometheus")
@@ -203,14 +204,14 @@ async def sees_all(http: httpx.AsyncClient) -> bool:
 async def test_clients_offline_at_once_are_one_notification(
     alertmanager: Alertmanager, prometheus_programs: Programs
 ) -> None:
-    """An outage: some clients are missed first, then all, and all headends with them."""
+    """An outage: first some clients become silent, then all clients and all headends."""
     receiver = alertmanager.receiver
     async with scraped_fleet(alertmanager.stack, prometheus_programs) as fleet:
         fleet.shown = metrics(silent_clients=100, silent_headends=0)
         await alertmanager.has(100)
         fleet.shown = metrics(silent_clients=CLIENTS, silent_headends=HEADENDS)
         await alertmanager.has(CLIENTS + HEADENDS)
-        # The wait for the last ones ends with one that has been offline for longer than that.
+        # One client that has been offline for longer ends the wait of the group.
         await alertmanager.send(alert("ClientOffline", "warning", client_id="long ago"))
         clients: list[dict[str, Any]] = []
         others: list[dict[str, Any]] = []
@@ -246,7 +247,7 @@ async def test_nobody_is_told_that_entities_are_silent_when_it_is_us(
 
 
 async def states_of(alertmanager: Alertmanager, wanted: dict[str, str]) -> None:
-    """Wait until each alert, by name and whose it is, is in its state."""
+    """Wait until each alert, by name and entity, is in its state."""
     found: dict[str, str] = {}
     try:
         async with asyncio.timeout(PATIENCE):
@@ -271,8 +272,8 @@ async def test_a_stuck_partition_mutes_only_those_whom_it_could_hide(
     )
     assert (await alertmanager.receiver.next())["groupLabels"] == {"alertname": "PipelineStuck"}
     await alertmanager.send(
-        # Those not muted come first: a group whose first alert is muted may tell of the second one
-        # only after 5 minutes.
+        # Alerts that are not muted come first: a group whose first alert is muted may notify the
+        # second one only after 5 minutes.
         alert("ClientOffline", "warning", client_id="off"),
         alert("ClientOffline", "warning", client_id="stuck"),
         alert("HeadendDown", "critical", headend_id="down"),

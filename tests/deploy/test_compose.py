@@ -1,4 +1,4 @@
-"""docker-compose.yml: complete, closed, and it runs."""
+"""docker-compose.yml is complete, exposes only what it should, and runs."""
 
 import re
 from pathlib import Path
@@ -26,7 +26,8 @@ EXERCISED = {
     "prometheus/tests/*_test.yml": "test_rules.py",
     "vmalert/*.yml": "test_retention.py, test_rules.py, ../docker/test_containers.py",
 }
-"""Files of deploy/, and the tests that run what reads them (of Grafana: ask what it would ask)."""
+"""Files of deploy/, and the tests that run the programs which read them (for Grafana: its
+queries)."""
 LAPTOP = "docker-compose.yml:docker-compose.laptop.yml"
 OURS = {"secrets", "gateway", "processor", "exporter"}
 BROKERS = {"kafka-1", "kafka-2", "kafka-3"}

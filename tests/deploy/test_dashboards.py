@@ -1,7 +1,6 @@
-"""Every dashboard shows something: each query of each panel, on a real Prometheus with real data.
-
-No registry of packages has Grafana's server, so what it would do with a dashboard is done here:
-fill in the variables and ask.
+"""Every dashboard shows data: each query of each panel runs on a real Prometheus with real data.
+Grafana's server is in no package registry, so the test does its part: it replaces the variables and
+sends the queries.
 """
 
 import asyncio
@@ -41,7 +40,7 @@ from tobogganing.devstack.secrets import provide_signing_keys
 PROMETHEUS_OWN = {"up", "scrape_duration_seconds", "scrape_samples_scraped", "scrape_series_added"}
 GUIDE_PANELS = ["Active Clients by Type", "Total Bandwidth Usage", "Headend CPU Usage"]
 SCHEMA = 42
-"""Of dashboards that Grafana 13 writes."""
+"""Schema version of the dashboards that Grafana 13 writes."""
 RATE_INTERVAL = "20s"
 POLL = 0.5
 PATIENCE = 90.0
@@ -50,7 +49,7 @@ each_dashboard = pytest.mark.parametrize("dashboard", dashboards(), ids=lambda e
 
 
 def known_samples() -> set[str]:
-    """Names that a query may ask for: every family, with the samples of a histogram."""
+    """Names that a query may use: every family, and the samples of histograms."""
     names = set(PROMETHEUS_OWN)
     for families in SECTIONS.values():
         for name, type, _, _ in families():
@@ -116,7 +115,8 @@ def test_dashboards_are_told_apart() -> None:
 
 
 def test_totals_that_reset_are_only_shown_by_functions_that_know_it() -> None:
-    """Of what a client counts up, rate and resets know restarts; its present value is a stat."""
+    """For totals of a client, `rate` and `resets` handle restarts; the current value is shown as a
+    stat."""
     counted = re.compile(r"tobogganing_client_(?:bytes|packets)_(?:sent|received)")
     for dashboard in dashboards():
         for query in dashboard.queries():
@@ -174,7 +174,7 @@ async def simulated_fleet(url: str) -> AsyncIterator[None]:
 
 
 def scrape_config(gateway: Service, processor: Service, exporter: Service) -> str:
-    """The jobs of deploy/prometheus/prometheus.yml, with the addresses and the pace of a test."""
+    """The jobs of deploy/prometheus/prometheus.yml, with the addresses and intervals of a test."""
     jobs = [
         ("tobogganing-manager", "/metrics", exporter),
         ("tobogganing-fleet", "/metrics/fleet", exporter),
@@ -198,7 +198,7 @@ def scrape_config(gateway: Service, processor: Service, exporter: Service) -> st
 async def scraped_pipeline(
     kafka: KafkaSettings, folder: Path, programs: Programs
 ) -> AsyncIterator[Prometheus]:
-    """The three services, a fleet that plays, and a Prometheus."""
+    """The three services, a simulated fleet, and a Prometheus."""
     secrets = {
         "ADMIN_TOKEN": ADMIN_TOKEN,
         "SIGNING_KEYS_DIR": str(provide_signing_keys(folder, {})),
@@ -235,7 +235,7 @@ async def values_of_variables(prometheus: Prometheus, dashboard: Dashboard) -> d
 
 
 async def shows(prometheus: Prometheus, query: PanelQuery, values: dict[str, str]) -> str | None:
-    """Ask as Grafana does; say what is wrong with the answer, if anything is."""
+    """Send a query as Grafana does; return what is wrong with the response, if anything."""
     expr, now = query.filled(values), time.time()
     path, times = "/api/v1/query_range", {"start": str(now - 10), "end": str(now), "step": "1"}
     if query.instant:
@@ -271,7 +271,7 @@ async def test_no_panel_is_empty_or_fails(
 
 
 async def ask_all(prometheus: Prometheus) -> tuple[dict[str, str], int]:
-    """Ask every query of every dashboard; return what is wrong, and how many were asked."""
+    """Send every query of every dashboard; return what is wrong, and the number of queries."""
     wrong, asked = {}, 0
     for dashboard in dashboards():
         values = await values_of_variables(prometheus, dashboard)

@@ -1,4 +1,6 @@
-"""The edge proxy with its own file: HAProxy before small HTTP servers that say who they are."""
+"""The edge proxy with its own file: HAProxy in front of small HTTP servers that respond with their
+names.
+"""
 
 import asyncio
 import contextlib
@@ -32,7 +34,7 @@ PATIENCE = 30
 
 @dataclass
 class Backend:
-    """A service that answers its own name; `status` is what its readiness says.
+    """A service that responds with its own name; `status` is that of its readiness.
 
     `breaks` is the number of POST requests whose connection it closes without a response.
     """
@@ -89,7 +91,7 @@ class Edge:
         }
 
     def announce(self, *copies: str) -> None:
-        """Let the name server know these copies and no others."""
+        """Set the name server's addresses to exactly these servers."""
         for name in ("gateway", "exporter"):
             hosts = [self.backends[copy].host for copy in copies if copy.startswith(name)]
             self.names.addresses[name] = hosts
@@ -116,7 +118,7 @@ class Edge:
         return (await self.get(path)).text
 
     async def until(self, path: str, condition: Callable[[set[str]], bool]) -> set[str]:
-        """Who answered eight requests in a row, once that is as it should be."""
+        """Return the servers of eight requests in a row, once they are the expected ones."""
         answered: set[str] = set()
         try:
             async with asyncio.timeout(PATIENCE):
@@ -285,7 +287,7 @@ async def post(
 
 
 async def until_single_submissions_are_routed(edge: Edge) -> None:
-    """Their backend has checks of its own."""
+    """Their backend has its own checks."""
     url = f"http://{edge.own}/metrics"
     up = re.compile(r'haproxy_server_status\{proxy="submissions",server="\w+",state="UP"\} 1')
     async with httpx.AsyncClient(trust_env=False) as http, asyncio.timeout(PATIENCE):
@@ -304,7 +306,7 @@ def break_next_post(edge: Edge) -> list[Backend]:
 
 @pytest.mark.parametrize("path", SINGLE)
 async def test_a_submission_is_sent_again_to_another_gateway(edge: Edge, path: str) -> None:
-    """It keeps the time at which it arrived."""
+    """The repeated request keeps its time of arrival."""
     await until_single_submissions_are_routed(edge)
     one, other = break_next_post(edge)
     one.breaks, other.breaks = 1, 0
@@ -392,7 +394,7 @@ async def test_tls_sessions_are_resumed(edge: Edge, tmp_path: Path) -> None:
 
 
 async def test_older_versions_of_tls_are_refused(edge: Edge, tmp_path: Path) -> None:
-    """Unless EDGE_TLS_MIN allows them."""
+    """Older versions are refused unless EDGE_TLS_MIN allows them."""
     context = ssl.create_default_context(cafile=str(tmp_path / "edge.pem"))
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises(ssl.SSLError):
@@ -404,7 +406,7 @@ SHORTENED = 30
 
 
 async def test_connections_outlive_the_pause_between_two_reports(tmp_path: Path) -> None:
-    """With the edge's own timeouts, shortened: which of them counts is up to HAProxy."""
+    """With the edge's own timeouts, shortened: HAProxy decides which one applies."""
 
     def shorten(match: re.Match[str]) -> str:
         return f"{match[1]} {int(match[2]) * 1000 // SHORTENED}ms"

@@ -1,4 +1,4 @@
-"""What each agent of examples/ does by itself: its tests, its queue, its pauses, its settings."""
+"""Each agent of examples/ by itself: its tests, queue, pauses and settings."""
 
 import ast
 import asyncio
@@ -75,7 +75,7 @@ def test_the_python_client_is_of_python_3_9() -> None:
 
 @pytest.fixture(params=NAMES)
 def away(request: pytest.FixtureRequest, go_binaries: Path, tmp_path: Path) -> ExampleAgent:
-    """Each of them, while there is no manager."""
+    """Each agent, without a manager."""
     manager = f"http://127.0.0.1:{free_ports(1)[0]}"
     return agent(request.param, go_binaries, tmp_path, manager)
 
@@ -141,7 +141,7 @@ async def test_a_second_run_of_the_shell_client_ends_at_once(
 
 
 class Busy(http.server.BaseHTTPRequestHandler):
-    """A manager that has too much to do, and says when to come again."""
+    """An overloaded manager, which responds with Retry-After."""
 
     came: defaultdict[str, list[float]]
 

@@ -1,4 +1,5 @@
-"""examples/ on the real pipeline: through outages, with faults, and as their README has them."""
+"""examples/ on the real pipeline: in outages, with faults, and with the commands of their
+README."""
 
 import asyncio
 import os
@@ -24,7 +25,7 @@ README = commands(EXAMPLES / "README.md")
 WG = """#!/bin/sh
 [ "$*" = "show wg0 latest-handshakes" ] && printf 'a\\t%s\\nb\\t%s\\n' "$(date +%s)" 1000
 """
-"""Says of two peers when they were heard of: one of them a moment ago."""
+"""Prints the last handshakes of two peers, one of them recent."""
 pytestmark = pytest.mark.xdist_group("examples")
 
 on_the_pipeline = pytest.mark.asyncio(loop_scope="module")
@@ -96,7 +97,7 @@ async def test_nothing_that_was_queued_is_lost_by_an_outage_or_a_kill(
         assert shown(scrape, f"tobogganing_{each.kind}_last_check_in_timestamp", each.id) == last
     for each in agents:
         sees_what_its_machine_shows(scrape, each)
-    # What the gateway took and did not answer was sent again: applied twice, or stale.
+    # Submissions without a response were sent again: the second copy counts as applied or stale.
     applied, stale = (
         total(scrape, f"tobogganing_pipeline_{n}_total") for n in ("applied", "stale")
     )
@@ -132,7 +133,7 @@ def sees_what_its_machine_shows(scrape: str, agent: ExampleAgent) -> None:
 async def newcomers(
     pipeline: DeployedPipeline, go_binaries: Path, tmp_path: Path
 ) -> AsyncIterator[list[ExampleAgent]]:
-    """One of each, with the token of an enrolment, and neither id nor key."""
+    """One of each, with the token of an enrolment, without id and key."""
     cluster = await pipeline.admin("clusters/register", name="a", region="eu", datacenter="b")
     of_kind = {
         "client": {"type": "native"},
@@ -157,7 +158,7 @@ async def newcomers(
 async def test_agents_enrol_and_replace_their_keys_through_outages_and_kills(
     pipeline: DeployedPipeline, newcomers: list[ExampleAgent]
 ) -> None:
-    """Nobody gives them an id or a key; the enrolment of each has one use."""
+    """They start without id and key; the enrolment of each has one use."""
     await pipeline.gateway.end(signal.SIGKILL)
     for each in newcomers:
         assert await each.once() == 1
@@ -186,7 +187,7 @@ async def test_agents_enrol_and_replace_their_keys_through_outages_and_kills(
         each.id = (each.folder / "key.id").read_text().strip()
     submitted, scrape = await pipeline.settled()
     for each in newcomers:
-        # A kill between a response and the count leaves the count behind.
+        # After a kill between a response and the count, the count is too low.
         assert len(set(submitted.samples[each.key])) >= each.count("sent")
         sees_what_its_machine_shows(scrape, each)
 
@@ -231,7 +232,7 @@ async def test_a_sample_that_is_never_taken_is_set_aside_and_the_others_arrive(
 
 @pytest.fixture
 def newcomer(go_binaries: Path, tmp_path: Path) -> dict[str, str]:
-    """The environment of somebody who has cloned the project and reads the README."""
+    """The environment of a user who has cloned the project and follows the README."""
     shutil.copytree(EXAMPLES, tmp_path / "examples")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/wg").write_text(WG)

@@ -1,6 +1,6 @@
 """All agents of examples/ get the same responses, and discard only what the manager has rejected.
 
-What comes before the manager (a proxy, a firewall, a captive portal) has its own 400, 413 and 200.
+Intermediaries (a proxy, a firewall, a captive portal) have their own 400, 413 and 200.
 """
 
 import http.server
@@ -27,7 +27,7 @@ TOKEN = b'{"access_token":"e30.eyJpYXQiOjEsImV4cCI6OTl9.x"}'
 
 
 class Reply(NamedTuple):
-    """A response, and what a sample is afterwards: sent, waiting or rejected."""
+    """A response, and the state of a sample afterwards: sent, waiting or rejected."""
 
     name: str
     status: int
@@ -73,7 +73,7 @@ ANSWERS = [
 
 
 class Responder(http.server.BaseHTTPRequestHandler):
-    """Gives tokens, and one answer to everything else."""
+    """Issues tokens, and sends one response to every other request."""
 
     answer: Reply
     bearers: list[str | None]
@@ -132,7 +132,7 @@ def reporter(
 
 
 def outcome(reporter: ExampleAgent) -> str:
-    """What became of the one sample in the queue."""
+    """The state of the one sample in the queue."""
     queue = Path(reporter.environ["QUEUE_DIR"])
     found = [file.parent.name for file in queue.glob("*/*.json")]
     assert len(found) <= 1
@@ -140,7 +140,7 @@ def outcome(reporter: ExampleAgent) -> str:
 
 
 async def test_a_sample_is_discarded_only_on_the_managers_word(reporter: ExampleAgent) -> None:
-    """One agent after the other, each answer once, with a queue of its own."""
+    """One agent after the other, with each response once and a separate queue."""
     for number, answer in enumerate(ANSWERS):
         reporter.environ["QUEUE_DIR"] = str(reporter.folder / f"queues/{number}")
         Responder.answer = answer
@@ -163,7 +163,7 @@ async def test_a_sample_is_discarded_only_on_the_managers_word(reporter: Example
 async def test_a_proxy_that_takes_less_gets_smaller_requests(
     reporter: ExampleAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everything that waits arrives, though no request of several samples does."""
+    """All waiting samples arrive, although every request with several samples fails."""
     too_large = next(each for each in ANSWERS if each.name == "nginx: client_max_body_size")
     Responder.answer = next(each for each in ANSWERS if each.name == "bad gateway")
     for _ in range(5):

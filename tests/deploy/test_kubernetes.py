@@ -1,4 +1,4 @@
-"""deploy/kubernetes: it builds, is valid, and is closed."""
+"""deploy/kubernetes builds, is valid, and exposes only what it should."""
 
 import copy
 import re

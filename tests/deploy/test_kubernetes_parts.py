@@ -1,4 +1,4 @@
-"""deploy/kubernetes: its parts fit each other, and what KEDA is told fits the processors."""
+"""The parts of deploy/kubernetes fit each other, and KEDA's triggers fit the processors."""
 
 import re
 
@@ -42,7 +42,7 @@ def test_every_reference_has_its_object(production: Manifests) -> None:
         target = one["spec"]["scaleTargetRef"]
         workload = production.one(target["kind"], target["name"])
         assert target["apiVersion"] == workload["apiVersion"]
-        # What autoscalers have done is not undone by applying again.
+        # Applying the manifests again does not reset what autoscalers have set.
         assert "replicas" not in workload["spec"]
         assert container(workload)["resources"]["requests"]["cpu"] == "1"
 
@@ -63,7 +63,7 @@ def test_keda_asks_for_what_the_processors_read(production: Manifests) -> None:
 
 
 def test_keda_knows_every_word_that_the_trigger_says(production: Manifests) -> None:
-    """KEDA takes any, and passes over those that it does not know."""
+    """KEDA accepts any metadata, and ignores unknown fields."""
     source = (fetched(KEDA) / "pkg/scalers/kafka_scaler.go").read_text(encoding="utf-8")
     known: set[str] = set()
     secrets: set[str] = set()
@@ -85,7 +85,7 @@ def test_keda_knows_every_word_that_the_trigger_says(production: Manifests) -> N
 
 
 def test_prometheus_scrapes_what_that_of_docker_compose_scrapes(production: Manifests) -> None:
-    """By jobs of the same names: alerts and dashboards select by them."""
+    """The job names are the same, because alerts and dashboards select by them."""
     (config,) = load_yaml((ROOT / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8"))
     wanted = {
         (job["job_name"], job.get("metrics_path", "/metrics"))

@@ -1,4 +1,4 @@
-"""The pods of deploy/kubernetes as processes: probes, secrets, scrapes, lag, the end."""
+"""The pods of deploy/kubernetes as processes: probes, secrets, scrapes, lag, termination."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ PATIENCE = 60
 
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
-    """A user who has made the secrets, and wants two exporters."""
+    """A user who has created the secrets, and runs two exporters."""
     walk = Walk(tmp_path_factory.mktemp("kubernetes"))
     file = walk.production / "kustomization.yaml"
     text = file.read_text(encoding="utf-8")
@@ -44,7 +44,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
 
 @pytest.fixture
 async def scram(kafka_install: Install, walk: Walk, tmp_path: Path) -> AsyncIterator[str]:
-    """A broker that wants TLS and a password, and knows the one of the Secret."""
+    """A broker that requires TLS and the password of the Secret."""
     store, trusted = certificate(tmp_path)
     walk.trust(trusted)
     async with scram_listener(kafka_install, tmp_path, store, USER, PASSWORD) as address:
@@ -53,7 +53,7 @@ async def scram(kafka_install: Install, walk: Walk, tmp_path: Path) -> AsyncIter
 
 @contextlib.asynccontextmanager
 async def running(pods: Sequence[Pod]) -> AsyncIterator[None]:
-    """Start pods, wait for their probes; at the end stop them in their time."""
+    """Start pods and wait for their probes; stop them within their grace period at the end."""
     try:
         for pod in pods:
             await pod.start()
@@ -141,7 +141,9 @@ async def a_submission_is_seen(walk: Walk, gateway: Pod, exporters: Sequence[Pod
 
 
 async def keda_sees_no_lag(manifests: Manifests, processor: Pod) -> None:
-    """Compare what KEDA compares: committed offsets of its group with the ends of its topic."""
+    """Return the lag as KEDA computes it: the ends of its topic minus the committed offsets of its
+    group.
+    """
     (scaled,) = manifests.every("ScaledObject")
     lag = scaled["spec"]["triggers"][0]["metadata"]
     settings = load_settings(ProcessorSettings, processor.environ)
@@ -152,7 +154,7 @@ async def keda_sees_no_lag(manifests: Manifests, processor: Pod) -> None:
         assert any(ends.values())
         committed: dict[int, int] = {}
         async with asyncio.timeout(PATIENCE):
-            # None may be missing: KEDA would take that for a whole partition of lag.
+            # None may be missing: KEDA would count the whole partition as lag.
             while committed != ends:
                 found = await admin.list_consumer_group_offsets(lag["consumerGroup"])
                 committed = {
@@ -192,7 +194,7 @@ async def it_is_scraped_as_by_docker_compose(prometheus: Prometheus, pods: Seque
 
 
 async def tokens_change_without_a_restart(walk: Walk, pods: Sequence[Pod]) -> None:
-    """The README's steps; after each the kubelet and the operator act, in either order."""
+    """Run the README's steps; after each, the kubelet and the operator update, in either order."""
     old = walk.token("metrics-token", "scraper")
     for number in range(3):
         before = walk.token("metrics-token", "scraper")
@@ -209,7 +211,7 @@ async def tokens_change_without_a_restart(walk: Walk, pods: Sequence[Pod]) -> No
 
 
 async def answers(pod: Pod, token: str, status: int) -> None:
-    """Wait until the pod answers a scrape with this token so."""
+    """Wait until the pod responds with this status to a scrape with this token."""
     async with httpx.AsyncClient(timeout=10, trust_env=False) as http, asyncio.timeout(PATIENCE):
         url = f"{pod.url}/metrics"
         while (await http.get(url, headers=bearer(token))).status_code != status:  # noqa: ASYNC110

@@ -12,7 +12,7 @@ from tests.deploy.readme_runner import TOP, Walk
 
 @pytest.fixture
 def walk(tmp_path: Path) -> Walk:
-    """As far as the secrets are made."""
+    """The steps up to the creation of the secrets."""
     walk = Walk(tmp_path)
     walk.secrets_made()
     return walk

@@ -14,7 +14,7 @@ RULES = GRAFANA.parent / "prometheus" / "rules"
 
 
 def evaluated(expression: str) -> Any:
-    """The value of an expression in which `mixin` is the mixin."""
+    """The value of a jsonnet expression with the variable `mixin`."""
     jsonnet = programs.jsonnet()
     program_log.note("jsonnet")
     text = f"local mixin = import '{GRAFANA}/mixin.libsonnet'; {expression}"

@@ -41,7 +41,7 @@ class Store:
         self.http = http
 
     async def keep(self, samples: list[tuple[str, float, datetime]]) -> None:
-        """Bring in back-dated samples, and wait until they can be asked for."""
+        """Import back-dated samples, and wait until queries return them."""
         lines = [f"{series} {value} {int(at.timestamp() * 1000)}" for series, value, at in samples]
         (
             await self.http.post("/api/v1/import/prometheus", content="\n".join(lines) + "\n")
@@ -107,7 +107,7 @@ def history(now: datetime, days: int) -> Iterator[str]:
 
 
 def back_date(found: Programs, stack: Stack, now: datetime) -> None:
-    """Fill Prometheus's volume with blocks of the last three days."""
+    """Write blocks of the last three days into Prometheus's volume."""
     file = stack.folder / "history.txt"
     file.write_text("\n".join(history(now, 3)) + "\n", encoding="ascii")
     blocks = stack.volume("prometheus")
@@ -168,7 +168,7 @@ async def arrived(store: Store, name: str) -> dict[datetime, float]:
 
 
 def hours_of(month: datetime) -> list[datetime]:
-    """The ends of a month's hours."""
+    """The end times of the hours of a month."""
     after = (month + 32 * DAY).replace(day=1)
     return [month + n * HOUR for n in range(1, int((after - month) / HOUR) + 1)]
 
@@ -194,7 +194,7 @@ async def test_hours_become_months(stack: Stack) -> None:
         name = "tobogganing:client_bytes_sent:increase_month"
         whole = await long.samples(f'{name}{{month="{before:%Y%m}"}}')
         assert whole[max(whole)] == 10 * len(hours_of(before))
-        # Until a day after its end, and never less than before.
+        # It is written until a day after its end, and never decreases.
         assert last < max(whole) <= last + DAY + HOUR
         assert [whole[at] for at in sorted(whole)] == sorted(whole.values())
         begun = await long.samples(f'{name}{{month="{last:%Y%m}"}}')
@@ -205,7 +205,7 @@ async def test_hours_become_months(stack: Stack) -> None:
 
 
 async def replay(stack: Stack, start: datetime, end: datetime) -> None:
-    """Run the file's rules over the past, as the runbook says."""
+    """Run the file's rules for past times, as the runbook describes."""
     times = [
         f"-replay.timeFrom={start:%Y-%m-%dT%H:%M:%SZ}",
         f"-replay.timeTo={end:%Y-%m-%dT%H:%M:%SZ}",

@@ -1,4 +1,4 @@
-"""Prometheus's configuration, rules and alerts, as promtool and vmalert judge them."""
+"""Prometheus's configuration, rules and alerts, checked by promtool and vmalert."""
 
 import json
 import re
@@ -44,7 +44,7 @@ OURS = [
 ]
 
 MUTES = "SilenceExplained"
-"""Ends the names of alerts that nobody is notified of: they mute others."""
+"""Suffix of alerts that notify nobody: they mute others."""
 
 Rule = dict[str, Any]
 

@@ -57,7 +57,7 @@ class Fleet:
 
     @contextlib.contextmanager
     def reporting(self) -> Iterator[None]:
-        """Report without a pause while the context lasts."""
+        """Report continuously during the context."""
         stop = threading.Event()
         failures: list[BaseException] = []
 

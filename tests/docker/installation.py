@@ -70,7 +70,7 @@ class Installation:
         return {each["Name"].removeprefix("/"): each for each in found}
 
     def kill_process(self, container: str) -> None:
-        """kill -9, from the host, of the process that the container exists for."""
+        """Kill the container's main process from the host."""
         main = int(self.docker("inspect", "--format", "{{.State.Pid}}", container))
         children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
         # The first process is docker-init.

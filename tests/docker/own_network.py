@@ -32,7 +32,7 @@ class OwnNetwork:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """Have this thread in it, and the processes and threads that it starts."""
+        """Move this thread into it, with all processes and threads that it starts."""
         with _namespace_of_this_thread() as before:
             _call("setns", self._namespace, _CLONE_NEWNET)
             try:

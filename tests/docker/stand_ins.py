@@ -113,7 +113,7 @@ def _copy_jars(folder: Path) -> None:
 
 
 def _registry_access(folder: Path) -> None:
-    """Let pip in the image reach the registry that pip reaches here."""
+    """Configure pip in the image with this machine's registry."""
     shutil.copy("/etc/ssl/certs/ca-certificates.crt", folder)
     configuration = Path("/etc/pip.conf")
     text = configuration.read_text(encoding="utf-8") if configuration.exists() else ""

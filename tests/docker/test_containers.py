@@ -91,7 +91,7 @@ def test_the_image_says_what_it_is_and_has_no_compiler(installation: Installatio
 
 
 def test_a_submission_is_shown(installation: Installation, fleet: Fleet) -> None:
-    """By HTTP and by TLS with the certificate of the first start."""
+    """Over HTTP, and over TLS with the certificate of the first start."""
     fleet.register("client")
     fleet.report()
     fleet.assert_all_shown()
@@ -224,7 +224,7 @@ def test_everything_is_the_same_after_down_and_up(installation: Installation, fl
         return {mount["Name"] for mount in mounts if mount["Type"] == "volume"}
 
     def samples() -> dict[str, str]:
-        """What Prometheus has of the time before."""
+        """Samples that Prometheus has from before the restart."""
         found = ask("query", query="tobogganing_client_bytes_sent", time=str(time_before))["result"]
         return {each["metric"]["client_id"]: each["value"][1] for each in found}
 

@@ -1,4 +1,4 @@
-"""The end-to-end tests use the services as the integration tests put them together."""
+"""The end-to-end tests use the fixtures of the integration tests."""
 
 from tests.integration.conftest import kafka_settings, manager, processor, signing_keys
 

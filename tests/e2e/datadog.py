@@ -1,7 +1,7 @@
 """`python -m tests.e2e.datadog URL TOKEN`: Datadog's own OpenMetrics check scrapes once.
 
-It says, as JSON, the number of samples of each metric, and all their tags. It is a process of its
-own since the check changes prometheus-client's parser where it is imported.
+It prints, as JSON, the number of samples of each metric, and all their tags. It is a separate
+process, because the check modifies prometheus-client's parser when it is imported.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""`tobogganing run` as a user starts it: a real process, its terminal, its parts."""
+"""`tobogganing run` as a user starts it: a real process with its terminal and its parts."""
 
 import os
 import re
@@ -23,7 +23,7 @@ PARTS = {
     "processor": "tobogganing processor",
     "serve": "tobogganing serve",
 }
-"""What the command line of each part holds."""
+"""A part of each component's command line."""
 SETTINGS = (
     "ADMIN_TOKEN",
     "CA_PEM",
@@ -39,7 +39,7 @@ SETTINGS = (
 
 
 def wait_for(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
-    """Fails, naming `what`, when `condition` does not come true in time."""
+    """Wait for `condition`; fail with `what` if it does not hold in time."""
     deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"not within {patience:g} s: {what}"
@@ -59,9 +59,9 @@ def processes() -> dict[int, tuple[int, str]]:
 
 
 class LocalRun:
-    """One run on the folder `state`; a context manager that leaves nothing running.
+    """A run on the folder `state`; a context manager that leaves no process behind.
 
-    `tree` is the source tree that it runs; the one of these tests, unless another is given.
+    `tree` is its source tree, by default that of these tests.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class LocalRun:
             self.output += line
 
     def until_said(self, text: str) -> None:
-        """Wait until `text` was printed; fails when the run ends without."""
+        """Wait until `text` was printed; fail if the run ends first."""
         wait_for(lambda: text in self.output or self.process.poll() is not None, f"{text!r}")
         self._reader.join(5 if self.process.poll() is not None else 0)
         assert text in self.output, f"ended without saying {text!r}"
@@ -127,12 +127,12 @@ class LocalRun:
         self.until_said("Ctrl-C stops everything")
 
     def paste(self, setup: str = "") -> str:
-        """Run the printed block as a whole, as a newcomer does; what it shows, if it works."""
+        """Run the whole printed block, as a new user does; return its output if it succeeds."""
         block = self.output[self.output.index("CLIENT_ID=") : self.output.rindex("Ctrl-C stops")]
         return self.shell(f"{setup}\n{block}")
 
     def shell(self, commands: str) -> str:
-        """Run commands in another terminal; what they show."""
+        """Run commands in another terminal; return their output."""
         shown = subprocess.run(
             ["sh", "-c", commands], capture_output=True, text=True, timeout=60, check=False
         )
@@ -159,7 +159,7 @@ class LocalRun:
         ]
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a command beside it, as in another terminal."""
+        """Run a command during the run, as in another terminal."""
         return subprocess.run(
             [sys.executable, "-m", "tobogganing", *words],
             cwd=self._tree,
@@ -171,14 +171,14 @@ class LocalRun:
         )
 
     def part(self, name: str) -> int | None:
-        """The process id of a part; None while there is none."""
+        """The process id of a part; None if it does not run."""
         for pid, (parent, command) in processes().items():
             if parent == self.process.pid and PARTS[name] in command:
                 return pid
         return None
 
     def kill(self, name: str) -> None:
-        """End a part as a crash does."""
+        """Kill a part."""
         pid = self.part(name)
         assert pid, f"{name} does not run"
         os.kill(pid, signal.SIGKILL)
@@ -187,7 +187,8 @@ class LocalRun:
         return (self.state / "secrets" / name).read_text()
 
     def end(self, number: signal.Signals) -> int:
-        """Send a signal to the run, as a terminal or a service manager does; the exit status."""
+        """Send a signal to the run, as a terminal or a service manager does; return its exit
+        status."""
         self.process.send_signal(number)
         code = self.process.wait(PATIENCE)
         self._reader.join(10)

@@ -1,4 +1,6 @@
-"""A real Prometheus: the system's, else Debian's package unpacked into the cache (no root)."""
+"""A real Prometheus: the system's, else that of Debian's package, unpacked into the cache without
+root.
+"""
 
 import asyncio
 import contextlib
@@ -20,18 +22,18 @@ POLL = 0.1
 
 @dataclass(frozen=True)
 class Programs:
-    """Where the two programs are."""
+    """The paths of the two programs."""
 
     prometheus: Path
     promtool: Path
 
 
 class NoPrometheusError(Exception):
-    """There is none on this machine, and none to be had; the text says what was tried."""
+    """This machine has none, and none could be downloaded; the text says what was tried."""
 
 
 def find_programs() -> Programs:
-    """Find Prometheus, or fetch it.
+    """Find Prometheus, or download it.
 
     Raises:
         NoPrometheusError: neither worked.
@@ -43,19 +45,19 @@ def find_programs() -> Programs:
 
 
 class Prometheus:
-    """A running Prometheus, asked through its HTTP API."""
+    """A running Prometheus, queried through its HTTP API."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
 
     async def ask(self, path: str, **parameters: str) -> Any:
-        """The `data` of an answer."""
+        """The `data` of a response."""
         response = await self._http.get(path, params=parameters)
         response.raise_for_status()
         return response.json()["data"]
 
     async def series(self, query: str) -> list[Any]:
-        """Result of an instant query that has one, for which it waits (up to 60 s)."""
+        """The result of an instant query; waits up to 60 s until there is one."""
         result: list[Any] = []
         async with asyncio.timeout(60):
             while not result:
@@ -102,11 +104,11 @@ async def _is_ready(http: httpx.AsyncClient) -> bool:
 
 
 def lint(programs: Programs, exposition: bytes) -> list[str]:
-    """What `promtool check metrics` has to say about metrics in text 0.0.4."""
+    """The complaints of `promtool check metrics` about metrics in text 0.0.4."""
     result = subprocess.run(
         [programs.promtool, "check", "metrics"], input=exposition, capture_output=True, check=False
     )
     complaints = (result.stdout + result.stderr).decode().splitlines()
-    assert result.returncode in (0, 3), complaints  # 3: something to complain about
+    assert result.returncode in (0, 3), complaints  # 3: there are complaints
     assert bool(complaints) == bool(result.returncode)
     return sorted(complaints)

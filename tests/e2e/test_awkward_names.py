@@ -1,4 +1,4 @@
-"""A fleet with every awkward name that is allowed, read by those who read /metrics.
+"""A fleet with every awkward name that is allowed, read by all readers of /metrics.
 
 prometheus-client, Datadog's own agent check, promtool and a real Prometheus: each sees every series
 with the name as it was registered or submitted.
@@ -48,7 +48,7 @@ async def report(manager: Service, kind: str, id: str, key: str, **body: object)
 
 @pytest.fixture
 async def fleet(manager: Service) -> tuple[Service, dict[str, str]]:
-    """A manager of a fleet with every awkward name, wherever a name may be; names by their ids."""
+    """A manager of a fleet with each awkward name in every place of a name; names by their ids."""
     names: dict[str, str] = {}
     receipts: list[str] = []
     for number, name in enumerate(ALLOWED):
@@ -162,7 +162,7 @@ async def test_characters_that_break_readers_are_refused_wherever_a_name_may_be(
 async def test_names_that_are_there_already_are_replaced_where_they_are_shown(
     manager: Service, kafka_settings: KafkaSettings
 ) -> None:
-    """A gateway of an earlier version has taken them, so they come down the submissions topic."""
+    """A gateway of an earlier version has accepted them, so they are in the submissions topic."""
     receipts = []
     async with frame_writer(kafka_settings) as frames:
         for number, character in enumerate(LINE_SEPARATORS):

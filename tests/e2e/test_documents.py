@@ -1,4 +1,4 @@
-"""The commands of docs/backup.md and docs/secrets.md, as they stand, beside a run."""
+"""The commands of docs/backup.md and docs/secrets.md, unchanged, next to a run."""
 
 import os
 import subprocess

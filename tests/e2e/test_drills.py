@@ -88,7 +88,7 @@ def test_an_operator_restores_after_each_loss(tmp_path: Path) -> None:
 
 
 def test_an_operator_finds_a_silent_client_dead_letters_and_the_audit(tmp_path: Path) -> None:
-    """docs/cli.md: every command that only looks at the topics."""
+    """docs/cli.md: every command that only reads the topics."""
     with LocalRun(tmp_path / ".state") as run:
         run.until_ready()
         shell(run, "tobogganing clients add Anna --type native --id anna")

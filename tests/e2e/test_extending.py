@@ -120,7 +120,7 @@ def test_an_entity_of_an_added_kind_has_series(run: LocalRun) -> None:
 
 
 def test_the_tests_that_repeat_the_declarations_pass(tree: Path) -> None:
-    """Nothing that the page forgets makes one of them fail."""
+    """None of them fails, so the page omits no step."""
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *REPEATING_TESTS],
         cwd=tree,

@@ -160,7 +160,7 @@ def test_values_and_labels_are_what_was_sent(run: LocalRun, receipts: tuple[str,
 def test_the_guides_shell_client_may_send_floats(
     run: LocalRun, receipts: tuple[str, str], tmp_path: Path
 ) -> None:
-    """The uptime that it cuts out of /proc/uptime has a fraction."""
+    """Its uptime, from /proc/uptime, has a fraction."""
     client = register(run, "/api/v1/clients/register", name="Cron", type="docker")
     body = """{
     "headless": true,

@@ -1,4 +1,4 @@
-"""A local run whose power is cut under load: everything that was answered 200 is there again."""
+"""A power cut of a local run under load: no submission with a 200 is lost."""
 
 import os
 import random
@@ -52,7 +52,7 @@ async def test_a_local_run_survives_power_cuts(tmp_path: Path, http: aiohttp.Cli
 
 
 def cut_power(run: LocalRun) -> None:
-    """Kill everything at once, without a last word."""
+    """Kill all processes at once with SIGKILL."""
     parts = {pid for pid, (parent, _) in processes().items() if parent == run.process.pid}
     kafka = run.part("kafka")
     assert kafka is not None

@@ -68,7 +68,7 @@ GUIDE_LINTS = [
     'tobogganing_manager_clients_total non-counter metrics should not have "_total" suffix',
     'tobogganing_manager_clusters_total non-counter metrics should not have "_total" suffix',
 ]
-"""What promtool holds against the guide's own names; ours have no exception."""
+"""promtool's complaints about the guide's own names; all others have none."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Whatever part of a run dies under load, every acknowledged submission is in the scrape."""
+"""Each part of a run is killed under load; every acknowledged submission is in the scrape."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ FAULTS = [(part, number) for number in SIGNALS for part in PARTS]
 
 @dataclass
 class Client:
-    """Posts 1, 2, 3 …, each until it is answered 200 or given up."""
+    """Posts 1, 2, 3 …, each until the response is 200 or it gives up."""
 
     id: str
     api_key: str
@@ -74,20 +74,20 @@ class RestartFleet:
                 await asyncio.wait_for(stop.wait(), 0.1)
 
     async def some_acknowledged(self, number: int = 2 * CLIENTS) -> None:
-        """Wait until so many further submissions were acknowledged."""
+        """Wait until this number of further submissions was acknowledged."""
         target = self.acknowledged + number
         async with asyncio.timeout(60):
             while self.acknowledged < target:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
     async def shown(self, http: aiohttp.ClientSession) -> dict[str, float]:
-        """What a scrape shows that includes each client's last acknowledged submission."""
+        """Return a scrape that includes each client's last acknowledged submission."""
         after = [("after", client.receipt) for client in self.clients]
         headers = {"Authorization": f"Bearer {self.run.secret('METRICS_TOKEN')}"}
         url = f"{self.run.url}/metrics"
         async with asyncio.timeout(60):
             status = 0
-            while status != 200:  # Kafka and all others may have begun anew just now
+            while status != 200:  # Kafka and all services may have restarted just before
                 async with http.get(url, params=after, headers=headers) as answer:
                     status, text = answer.status, await answer.text()
                     assert status in (200, 503, 504), text
@@ -131,5 +131,5 @@ async def test_no_acknowledged_submission_is_lost_whatever_dies(
         assert run.left_running() == []
     assert fleet.refused <= {503}
     for client in fleet.clients:
-        # What was sent after the last answer may have been applied or not: it was not promised.
+        # A submission without a response may or may not have been applied: nothing was promised.
         assert client.acknowledged <= shown[client.id] <= client.sent

@@ -45,7 +45,7 @@ def test_a_newcomer_sees_their_numbers_and_finds_them_again_after_a_restart(stat
         assert later
         parts = [pid for name in PARTS if (pid := second.part(name))]
         assert len(parts) == len(PARTS)
-        # Only Linux ends children with their parent.
+        # Only Linux kills children with their parent.
         second.end(signal.SIGKILL if sys.platform == "linux" else signal.SIGTERM)
         wait_for(lambda: not any(map(command_line, parts)), "the end of all parts", 5)
 

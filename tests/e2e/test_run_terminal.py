@@ -40,7 +40,7 @@ def _servers(run: LocalRun) -> str:
 
 
 class Listener:
-    """A program that listens on another port, and keeps what it is sent."""
+    """A program that listens on another port, and stores the credentials that it receives."""
 
     def __enter__(self) -> "Listener":
         self.authorizations: list[str | None] = []
@@ -93,7 +93,7 @@ def test_the_terminal_shows_dead_letters_and_no_registrations(tmp_path: Path) ->
 
 
 def _count_dead_letters(run: LocalRun) -> int:
-    """What the terminal says: a line counts its own number, or that of the repetitions."""
+    """The numbers of log lines by text; a line with repetitions counts their number."""
     count = 0
     for number, more in DEAD_LETTERS.findall(run.output):
         count += int(number) * int(more or 1)

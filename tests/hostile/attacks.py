@@ -1,4 +1,4 @@
-"""Attacks on a server's connections, by strangers or with a stolen credential.
+"""Attacks on a server's connections, without or with a stolen credential.
 
 A connection that the server closes is reopened, so an attack lasts as long as permitted.
 """
@@ -111,14 +111,14 @@ async def _pipelined(writer: asyncio.StreamWriter, victim: Victim) -> None:
 
 
 async def _direct(writer: asyncio.StreamWriter, victim: Victim) -> None:
-    """Send POST requests that are answered at once, without ASGI."""
+    """Send POST requests that get their responses at once, without ASGI."""
     request = _head(victim.path, victim.key, b"Content-Length: 2") + b"{}"
     while True:
         await _write(writer, request * 1_000)
 
 
 async def _kept_headers(writer: asyncio.StreamWriter, victim: Victim) -> None:
-    """Send a large header that is answered, and a part of another one."""
+    """Send a complete request with a large header, and a part of another one."""
     large = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 60_000
     await _write(writer, large + b"\r\n\r\n" + large)
     await writer.wait_closed()

@@ -121,7 +121,7 @@ FRAMINGS = [
 
 
 async def nothing_can_be_smuggled(site: Installation, key: dict[str, str]) -> None:
-    """What a request hides in its body is nobody's request."""
+    """A request that is hidden in a body is never processed."""
     bodies = [
         b"0\r\n\r\n" + SMUGGLED + b"\r\n",
         b"0\r\n\r\n" + SMUGGLED + b"X: ",

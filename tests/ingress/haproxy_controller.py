@@ -1,4 +1,4 @@
-"""What HAProxy's own ingress controller (haproxytech) makes of an Ingress, with its defaults.
+"""The configuration that HAProxy's own ingress controller (haproxytech) generates from an Ingress.
 
 Written for controller 3.2, whose HAProxy is newer than Debian's. What does not affect requests
 (logs, statistics, peers) is left out.

@@ -1,4 +1,4 @@
-"""What ingress-nginx makes of an Ingress: the directives of its template, with its defaults.
+"""The configuration that ingress-nginx generates from an Ingress, with its template and defaults.
 
 Written for controller 1.15.1, the last one. There Lua code chooses among the pods; here an upstream
 block does. Directives that do not affect requests (logs, metrics, Lua) are left out.

@@ -73,7 +73,7 @@ class Values:
         self._left = dict(given)
 
     def take(self, name: str, form: str, default: str) -> str:
-        """Return a value, or the controller's default where it is not given."""
+        """Return a value, or the controller's default if it is not set."""
         value = self._left.pop(name, default)
         assert re.fullmatch(form, value, re.DOTALL), f"{name}: {value}"
         return value

@@ -1,4 +1,4 @@
-"""The services, put together on the session's Kafka."""
+"""The services on the session's Kafka."""
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace

@@ -81,7 +81,7 @@ async def create_fleet(service: Service) -> Demo:
 
 
 def _earlier(item: dict[str, Any]) -> dict[str, Any]:
-    """The report of a minute before."""
+    """The report of the previous minute."""
     counted = {"bytes_sent": 2**21, "bytes_received": 2**25, "connection_uptime": 60}
     metrics = {name: max(0, item["metrics"][name] - grown) for name, grown in counted.items()}
     return item | {"timestamp": item["timestamp"] - 60, "metrics": metrics}

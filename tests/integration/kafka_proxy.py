@@ -1,7 +1,6 @@
-"""A TCP proxy before a real broker that changes, or holds back, the broker's responses.
-
-It changes only what the consumer of Faust is sent (by its client id): the other clients of a worker
-ask the same broker whether it is well.
+"""A TCP proxy in front of a real broker that changes or delays the broker's responses. It changes
+only responses to Faust's consumer (by its client id): the other clients of a worker check the
+health of the same broker.
 """
 
 import asyncio
@@ -63,7 +62,7 @@ class KafkaProxy:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def fail(self, request: str, code: int, times: int) -> None:
-        """Answer the next `times` requests of this name with an error code."""
+        """Respond with an error code to the next `times` requests of this name."""
 
         def rewrite(response: Any) -> None:
             if hasattr(response, "error_code"):
@@ -82,9 +81,8 @@ class KafkaProxy:
 
     @contextlib.contextmanager
     def holding(self, key: int) -> Iterator[Callable[[], None]]:
-        """Hold back the responses to requests of this API key, of all clients but Faust's.
-
-        What is yielded lets them go earlier.
+        """Hold the responses to requests of this API key, except those of Faust's client. Yields a
+        function that releases them earlier.
         """
         self._held[key] = held = asyncio.Event()
 
@@ -177,7 +175,7 @@ def _response_type(key: int, version: int) -> type[Any]:
 
 
 class ProxiedCluster:
-    """One broker that tells its clients to come through `near`, a port without a listener yet."""
+    """A broker that advertises the port `near`, which has no listener yet."""
 
     def __init__(self, folder: Path, install: Install) -> None:
         self.near, self.far = free_ports(2)

@@ -1,4 +1,4 @@
-"""Our services as real processes with their own port, and rows as a processor writes them."""
+"""The services as real processes with their own ports, and rows as a processor writes them."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,9 @@ POLL = 0.02
 
 
 def freeze(pid: int) -> None:
-    """Stop a process, and wait until none of its threads runs: until then it may still answer."""
+    """Freeze a process, and wait until none of its threads runs: until then it may still
+    respond.
+    """
     os.kill(pid, signal.SIGSTOP)
     threads = Path(f"/proc/{pid}/task")
     for _ in range(500):
@@ -47,16 +49,14 @@ def _is_stopped(thread: Path) -> bool:
     try:
         state = (thread / "stat").read_text().rpartition(")")[2]
     except (FileNotFoundError, ProcessLookupError):
-        return True  # it has ended meanwhile
+        return True  # it has ended since
     return state.split()[0] == "T"
 
 
 class Service:
-    """One service in a process of its own, as `python -m <module>`; a context manager.
-
-    `module` may have arguments behind it.
-
-    `http` asks it; with `authorized` headers where METRICS_TOKEN is needed.
+    """A service in its own process, as `python -m <module>`; a context manager. `module` may
+    include arguments. `http` sends requests to it, with the headers `authorized` if METRICS_TOKEN
+    is needed.
     """
 
     code: Path | None = None
@@ -77,7 +77,7 @@ class Service:
             "HOST": "127.0.0.1",
             "PORT": str(self.port),
             "LOG_FORMAT": "json",
-            # A test is as eager as it likes, unless it is about limits.
+            # Tests are not limited, except those of the limits.
             "RATE_LIMIT_PER_MINUTE": "0",
             "AUTH_FAILURES_PER_MINUTE": "0",
             **extra,
@@ -127,10 +127,10 @@ class Service:
             return await self._process.wait()
 
     async def until(self, path: str, status: int, patience: float = 60.0) -> httpx.Response:
-        """Ask until the answer has this status.
+        """Send requests until the response has this status.
 
         Raises:
-            AssertionError: it ended, or never answered so.
+            AssertionError: it ended, or never responded with it.
         """
         assert self._process is not None
         last: object = None
@@ -168,7 +168,7 @@ class Service:
         return self._log.read_text(errors="replace")
 
     def errors(self, *expected: str) -> list[str]:
-        """Lines of level error or critical, but for those of the libraries `expected`."""
+        """Lines of level error or critical, except those of the libraries `expected`."""
         lines = [json.loads(line) for line in self.log().splitlines()]
         bad = [line for line in lines if line["level"] in ("error", "critical")]
         return [
@@ -178,7 +178,7 @@ class Service:
         ]
 
     def faults(self) -> list[str]:
-        """Lines in which it said why it ended itself."""
+        """Lines with the reason why it ended itself."""
         return [line for line in self.log().splitlines() if '"level":"critical"' in line]
 
 
@@ -196,7 +196,7 @@ class RowWriter:
         return partition_of(key.encode(), self._partitions)
 
     async def row(self, key: str, offset: int, index: int = 0, **values: Any) -> None:
-        """Write an entity's row of that position."""
+        """Write an entity's row with this position."""
         values = {"incarnation": 0, "last_appended_ms": 0, "last_check_in": 1.5} | values
         row = EntityRow(version=ROW_VERSION, offset=offset, index=index, **values)
         await self.send(self.partition(key), key.encode(), encode_row(row))
@@ -239,7 +239,7 @@ class RowWriter:
 
 @contextlib.asynccontextmanager
 async def row_writer(settings: KafkaSettings) -> AsyncIterator[RowWriter]:
-    """Make the topics and a writer to them."""
+    """Create the topics and a writer to them."""
     await ensure_topics(settings)
     producer = AIOKafkaProducer(**client_options(settings), acks="all", enable_idempotence=True)
     await producer.start()

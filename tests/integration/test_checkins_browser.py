@@ -22,7 +22,7 @@ from tests.integration.processes import METRICS_TOKEN, Service
 from tools.debian import Program
 
 SCREENSHOTS = os.environ.get("CHECKINS_SCREENSHOTS")
-"""Folder for screenshots: docs, to renew those of the documentation."""
+"""Folder for screenshots; set it to docs to update those of the documentation."""
 PHONE = ViewportSize(width=390, height=844)
 SOON = 5_000
 """Milliseconds within which a submission must show."""

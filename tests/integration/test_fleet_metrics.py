@@ -1,4 +1,6 @@
-"""The fleet's totals on a real broker: once, whatever is killed; never back, whoever is asked."""
+"""The fleet's totals on a real broker: each growth counts once, whatever is killed, and no exporter
+shows a lower total than another has shown.
+"""
 
 import asyncio
 import os

@@ -160,6 +160,6 @@ async def _a_killed_gateway_loses_nothing(site: Installation, settings: KafkaSet
         await asyncio.gather(kill(), *(load() for _ in range(16)))
     assert {answer.status_code for answer in refused} <= PROXYS_OWN
     for answer in refused:
-        # An agent keeps what anybody but the manager refuses.
+        # An agent keeps a sample that an intermediary refuses.
         assert "tobogganing-service" not in answer.headers
     assert acknowledged <= await in_time(settings)

@@ -31,7 +31,7 @@ class Pod:
         self.breaks = breaks
         self.heads: list[str] = []
         self.left: list[float] = []
-        """How long a gateway would have had for each request."""
+        """The time that a gateway would have had for each request."""
         self._deadlines = ArrivalDeadlines(Networks("127.0.0.1"), WITHIN)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -27,7 +27,7 @@ class HttpsService(Service):
     async def __aenter__(self) -> "HttpsService":
         await super().__aenter__()
         await self.http.aclose()
-        # The certificate changes meanwhile; what is served is compared below.
+        # The certificate changes during this time; the served one is compared below.
         self.http = httpx.AsyncClient(base_url=self.url, timeout=30, trust_env=False, verify=False)
         return self
 
@@ -69,7 +69,7 @@ async def test_a_gateway_uses_a_new_certificate_without_a_restart(
             return answer.status_code
 
         assert await submits() == 200
-        # What is no request gets an answer, and the connection is closed in order.
+        # Invalid HTTP gets a response, and the connection is closed properly.
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", gateway.port, ssl=ssl._create_unverified_context()
         )

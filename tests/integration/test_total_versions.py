@@ -57,7 +57,9 @@ async def test_an_older_worker_leaves_totals_alone_and_they_never_fall(
         await worker.start()
         await worker.wait_until_ready()
         await report(settings, 100)
-        async with asyncio.timeout(30):  # it sweeps all the time, and does not know what this is
+        async with asyncio.timeout(
+            30
+        ):  # its expiry runs continuously, and does not support this row
             while "rows cannot be decoded" not in worker.log():  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
         assert await totals(settings) == [10]

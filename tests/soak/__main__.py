@@ -1,4 +1,4 @@
-"""`python -m tests.soak`: runs stack at a constant rate, and checks that no process grows.
+"""`python -m tests.soak`: runs all services at a constant rate, and checks that no process grows.
 
 SECONDS (1800) is the duration, RATE (5000) the submissions per second. After each period of a
 minute, the acknowledgements are compared with topics, ledger and scrape.
@@ -34,7 +34,7 @@ def tell(line: str) -> None:
 
 
 class Soak:
-    """Runs stack at a rate in submissions per second; `samples` are the measurements."""
+    """Runs all services at a rate in submissions per second; `samples` are the measurements."""
 
     def __init__(self, pipeline: MeasuredPipeline, stack: RunningStack, rate: int) -> None:
         self.samples: list[SoakSample] = []
@@ -96,7 +96,7 @@ class Soak:
 
 
 async def soak(folder: Path, seconds: int, rate: int) -> list[SoakSample]:
-    """Run stack for this time; return the measurements of each process.
+    """Run all services for this time; return the measurements of each process.
 
     Raises:
         WrongResultError: a submission was lost, or a result is wrong.

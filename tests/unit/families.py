@@ -76,7 +76,7 @@ def gateway_families() -> list[Row]:
 
 
 class _Answered(TopicTailer):
-    """A follower after Kafka's first answer."""
+    """A tailer after Kafka's first response."""
 
     def lag(self) -> dict[int, int]:
         return dict.fromkeys(self.partitions, 0)
@@ -93,7 +93,7 @@ def exporter_families() -> list[Row]:
 
 
 def source_ends() -> SourceLagMonitor:
-    """The source's ends after Kafka's first answer."""
+    """A source lag monitor after Kafka's first response."""
     settings = KafkaSettings(kafka_bootstrap_servers="localhost:1")
     source = SourceLagMonitor(settings, "submissions", {0: empty_ledger()})
     source.update({0: 0})

@@ -28,7 +28,7 @@ IO_MODULES = {
     "faust",
     "structlog",
 }
-"""Modules that pure code has no use for."""
+"""Modules that pure code does not need."""
 
 
 def imported(source: str) -> Iterator[str]:

@@ -1,7 +1,6 @@
-"""What reads the bytes of strangers takes time in proportion to them.
-
-Each is fed its worst inputs of 16 and of 64 KiB, and the ratio of CPU times is bounded: it is 4
-where time is linear, and 16 where it is quadratic.
+"""Everything that reads untrusted input takes linear time. Each function gets its worst inputs of
+16 and of 64 KiB, and the ratio of CPU times is bounded: it is 4 where time is linear, and 16 where
+it is quadratic.
 """
 
 import asyncio
@@ -95,11 +94,11 @@ EXEMPT = {
     "service.config.spelling._OF_OTHERS": "names of environment variables: the operator's own",
     "service.http.connection.request_head._FIELD": "lines matched by _HEAD, so with a colon",
 }
-"""Patterns that never read arbitrary bytes, and what they read."""
+"""Patterns that never read untrusted bytes, and what they read."""
 
 
 def patterns() -> dict[str, "re.Pattern[Any]"]:
-    """Every compiled pattern of the packages that read what strangers send, by its name."""
+    """Every compiled pattern of the packages that read untrusted input, by its name."""
     return {
         f"{module.__name__}.{name}": value
         for package in (contract, service, gateway, exporter, tobogganing)
@@ -149,7 +148,7 @@ def test_a_pattern_takes_linear_time(name: str) -> None:
     ],
 )
 def test_a_pattern_that_is_not_linear_is_found(pattern: bytes) -> None:
-    """The derived inputs show what was wrong with earlier versions."""
+    """The derived inputs find the faults of earlier versions."""
     compiled = re.compile(pattern)
     for prefix, pump, end in pumps(compiled):
         small, large = ((prefix + pump * (n // len(pump)) + end).encode() for n in (1_000, 4_000))
@@ -161,7 +160,7 @@ def test_a_pattern_that_is_not_linear_is_found(pattern: bytes) -> None:
 
 
 def quiet(scan: Scan) -> Scan:
-    """The same; that an input is refused is what it is for."""
+    """Return the same scan without its exceptions: refused input is expected."""
 
     @functools.wraps(scan)
     def scanning(input: Any) -> object:

@@ -1,4 +1,4 @@
-"""Links between the documents lead somewhere."""
+"""The targets of links between documents exist."""
 
 import re
 from pathlib import Path

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("contract", "service", "gateway", "processor", "exporter", "tobogganing")
 STANDARD = {"_exit", "_current_frames"}
-"""Of `os` and `sys`: documented functions with such a name."""
+"""Documented functions of `os` and `sys` with private-looking names."""
 INTERNAL = "uvicorn."
 """A library whose modules are private: it documents only its package."""
 NAMED_TUPLE = {"_replace", "_asdict", "_fields", "_make"}
@@ -32,7 +32,7 @@ def is_private(name: str) -> bool:
 
 
 def private_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Private names that code takes from anything but itself, with their lines."""
+    """Private names that code reads from other objects than `self`, with their lines."""
     for node in ast.walk(tree):
         match node:
             case ast.Attribute(attr=name) if is_private(name):
@@ -77,7 +77,7 @@ def own_imports(tree: ast.AST) -> Iterator[Path]:
 
 
 def foreign_names(source: str) -> list[str]:
-    """Uses of private names that neither the module nor what it imports from us defines."""
+    """Uses of private names that neither the module nor its own imports define."""
     tree = ast.parse(source)
     own = defined_names(tree).union(*map(defined_in, own_imports(tree)))
     allowed = own | STANDARD | NAMED_TUPLE

@@ -20,7 +20,7 @@ RATE = 100
 
 @dataclass
 class SlowServer:
-    """Answers each request after a while."""
+    """Responds to each request after a delay."""
 
     delay: float = 0.1
     status: int = 200
@@ -52,7 +52,7 @@ def server() -> SlowServer:
 
 @dataclass
 class Subject:
-    """What the loop sends to: the slow server."""
+    """The target of the loop: the slow server."""
 
     where: Address
     sent: int = 0

@@ -1,4 +1,4 @@
-"""What the chaos tests say of the fleet's totals."""
+"""The check of the fleet's totals in the chaos tests."""
 
 from contract.frame import Submission, encode_frame
 from processor.core.frame_reducer import reduce_frame

@@ -1,4 +1,4 @@
-"""Enrolments: uses are counted exactly, whoever claims them, in whatever order."""
+"""Enrolments: uses are counted exactly, for any order of claims by any gateways."""
 
 from dataclasses import dataclass, field
 
@@ -37,7 +37,7 @@ def registration(nonce: str | None = NONCE, of: RegistryRecord | None = None) ->
 
 @dataclass
 class Claimer:
-    """A gateway: what it has read, and the claims whose fate it does not know yet."""
+    """A gateway: the records that it has read, and its claims without a result."""
 
     state: RegistryState = field(default_factory=RegistryState)
     read: int = 0
@@ -46,7 +46,7 @@ class Claimer:
 
 
 class Race:
-    """Gateways that claim uses through one topic; `granted` is what they may give to agents."""
+    """Gateways that claim uses through one topic; `granted` is the number that they may grant."""
 
     def __init__(self, limit: int, gateways: int) -> None:
         self.log = [encode_record(enrolment(limit))]
@@ -73,7 +73,7 @@ class Race:
             claimer.read = offset + 1
 
     def kill(self, number: int) -> None:
-        """Replace a gateway: what it has claimed and not read back is given to nobody."""
+        """Restart a gateway: claims that it has not read back are never granted."""
         self.claimers[number] = Claimer()
 
     def final(self) -> int:
@@ -163,7 +163,7 @@ def test_a_registration_is_repeated_with_its_nonce_within_the_hour() -> None:
 
 
 def test_a_version_that_does_not_know_enrolments_copies_them_whole() -> None:
-    """An older gateway decodes and encodes what it repairs: all is in fields that it has."""
+    """An older gateway decodes and encodes the records that it repairs: no field is lost."""
     record = with_claimed(enrolment(5, NOW), 2, NOW)
     fields = {"version", "kind", "id", "revision", "name", "attributes", "api_keys"}
     fields |= {"incarnation", "expiring_keys", "token_epoch", "removed", "expires_at_ms"}

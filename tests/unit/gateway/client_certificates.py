@@ -1,4 +1,4 @@
-"""Certificates as a proxy hands them on, valid ones and forged ones."""
+"""Certificates as a proxy passes them on, valid and forged ones."""
 
 import base64
 from collections.abc import Sequence

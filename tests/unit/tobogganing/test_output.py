@@ -31,7 +31,7 @@ class Screen(io.TextIOWrapper):
 def shown_at(
     monkeypatch: pytest.MonkeyPatch, columns: int, names: list[str], *pages: list[dict[str, object]]
 ) -> str:
-    """What a terminal with so many columns shows of the pages of a table."""
+    """Return the pages of a table as a terminal of this width shows them."""
     screen = Screen()
     monkeypatch.setattr("sys.stdout", screen)
     monkeypatch.setenv("COLUMNS", str(columns))

@@ -1,4 +1,4 @@
-"""States are as of the time of the data, while something is away."""
+"""While Kafka or a processor is unavailable, states are as of the time of the data."""
 
 from typing import Any, cast
 
@@ -9,7 +9,7 @@ from exporter.checkins.freshness import Freshness
 
 
 class Answers:
-    """What Kafka last said, in place of the tailer and the monitor of the source."""
+    """Kafka's last response, instead of a tailer and a source lag monitor."""
 
     def __init__(self) -> None:
         self.silent = 0.5

@@ -1,4 +1,4 @@
-"""The fleet's families: those present as of a moment, totals that add up, few series."""
+"""The fleet's families: presence as of one moment, totals that can be summed, few series."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -45,7 +45,7 @@ Series = dict[tuple[str, ...], float]
 
 
 class Shard:
-    """An exporter's store, with what /metrics/fleet makes of it."""
+    """An exporter's store and its /metrics/fleet."""
 
     def __init__(self, partitions: Iterable[int] = (0,), registry: RegistryState | None = None):
         self.store = StateStore(partitions, defer_rendering=True)
@@ -305,7 +305,7 @@ entities = st.dictionaries(
 def test_two_shards_add_up_to_one(
     drawn: Mapping[str, tuple[str, str, str, float, int]], total: int
 ) -> None:
-    """Of what can be added: an average is a quotient of two sums, a maximum that of both."""
+    """An average is a quotient of two sums; a maximum is the maximum of the maxima."""
     whole, parts = Shard([0, 1]).opened(), (Shard([0]).opened(), Shard([1]).opened())
     for id, (kind, first, second, age, value) in drawn.items():
         key = entity_key(kind, id)

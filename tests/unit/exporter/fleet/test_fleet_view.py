@@ -1,4 +1,4 @@
-"""A fleet scrape reads to the end first, and is refused where it cannot."""
+"""A fleet scrape first reads the topic to its end, and is refused if that fails."""
 
 from typing import cast
 

@@ -1,4 +1,4 @@
-"""Client certificates as credentials: what they open, and everything that they must not open."""
+"""Client certificates as credentials: what they give access to, and what they do not."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -88,7 +88,7 @@ async def test_a_client_submits_with_its_certificate_and_nothing_else(api: Api, 
     for count in (1, 2):  # the second is cached
         assert (await submit(api, headers)).status_code == 200
         assert attempts(api) == count
-    # A body that is not plain goes the long way, with a check before and after it.
+    # A compressed body takes the normal path, with a check before and after the body.
     answer = await submit(api, headers | {"Content-Type": "application/json; charset=utf-8"})
     assert answer.status_code == 200, answer.text
     assert attempts(api) == 3
@@ -260,7 +260,7 @@ async def test_exactly_one_header_and_one_certificate_is_believed(api: Api) -> N
         [("X-Client-Cert", value)],
         [("Client-Cert-Chain", value)],
         [("Cookie", f"{name}={value}")],
-        # Whoever shows a bearer credential is judged by it.
+        # A bearer credential takes precedence over the certificate.
         [(name, value), ("Authorization", "Bearer wrong")],
         [(name, value), ("Authorization", "Basic eDp4")],
         [(name, value), ("Authorization", "")],
@@ -294,7 +294,7 @@ async def test_nobody_but_a_trusted_proxy_is_believed(
     async with running_api(settings, registry_topic, tmp_path, "socket") as api:
         headers = header_of(await certificate_of(api))
         assert (await submit(api, headers)).status_code == 401
-        # Who has sent it is who has opened the connection, whatever the request says.
+        # The sender is the peer of the connection, whatever the request says.
         headers |= {"X-Forwarded-For": "127.0.0.2", "Forwarded": "for=127.0.0.2"}
         assert (await submit(api, headers)).status_code == 401
         assert (await submit(api, headers | {"Content-Type": "text/plain"})).status_code == 401

@@ -521,7 +521,7 @@ async def test_manipulated_headers_bypass_no_check(
 
 
 async def test_a_key_of_its_own_making_can_be_sent_again(api: Api) -> None:
-    """Whatever becomes of a response, the agent has a key that is valid."""
+    """Even if responses are lost, the agent has a valid key."""
     old, new = await client(api), secrets.token_urlsafe(32)
     for credential in (old, old, new):  # two responses were lost, and the old key has ended
         answer = await rotate(api, credential, overlap_seconds=60, new_api_key=new)

@@ -28,7 +28,7 @@ class Clocks:
         return 1_700_000_000 + self.monotonic
 
     def stamp(self, age: float = 0.0) -> bytes:
-        """The header of a request that arrived at the proxy so long ago."""
+        """The header of a request that arrived at the proxy `age` seconds ago."""
         return b"t=%d" % round((self.wall() + self.ahead - age) * 1000)
 
     def left(self, age: float = 0.0, peer: tuple[str, int] = PROXY) -> float:
@@ -107,7 +107,7 @@ def test_a_proxy_whose_clock_is_behind_costs_time_only_for_a_while(behind: float
 
 
 def test_requests_that_were_all_sent_again_do_not_change_the_difference() -> None:
-    """A gateway has died, and the other gets its requests at once, and then new ones."""
+    """A gateway has died; another one gets its requests all at once, and then new requests."""
     clocks = Clocks()
     for age in range(100):
         clocks.left(1 + age / 20)

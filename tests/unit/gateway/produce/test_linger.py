@@ -1,4 +1,4 @@
-"""Linger: which arrivals leave together, and when. Time is virtual."""
+"""Linger: which submissions are sent together, and when. Time is virtual."""
 
 import asyncio
 import heapq
@@ -28,13 +28,13 @@ class _Timer:
 
 @dataclass
 class Process:
-    """A process whose frames all leave at a flush, and are acknowledged TRIP seconds later."""
+    """A process that sends all frames at a flush; they are acknowledged TRIP seconds later."""
 
     longest: float = LONGEST
     time: float = 1000.0
     waiting: list[float] = field(default_factory=list)
     flushes: list[list[float]] = field(default_factory=list)
-    """Moments of arrival of what left together."""
+    """Arrival times of the submissions that were sent together."""
     delays: list[float] = field(default_factory=list)
     """Seconds that each arrival waited for its flush."""
     on_response: Callable[[float], None] = lambda _: None
@@ -147,7 +147,7 @@ def test_the_window_grows_with_the_load_and_shrinks_after_it() -> None:
 
 @pytest.mark.parametrize("senders", [1, 2, 8, 32, 256])
 def test_senders_that_wait_for_a_response_do_not_wait_for_the_window(senders: int) -> None:
-    """Each cycle takes at least the trip and a turn for each sender."""
+    """Each cycle takes at least the round trip and one step for each sender."""
     process, seconds = Process(), 10.0
     sent = process.closed_loop(senders, seconds)
     best = seconds * senders / (TRIP + 0.0002 * senders)

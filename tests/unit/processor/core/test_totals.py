@@ -1,4 +1,4 @@
-"""Totals: whatever is killed, each growth is added once, and nothing steps back."""
+"""Totals: whatever is killed, each growth is added once, and no total decreases."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -97,7 +97,7 @@ def totals(*states: PartitionState) -> dict[Group, dict[str, int | float]]:
 
 
 def of_one(*members: Submission, seconds: int = 10) -> dict[Group, dict[str, int | float]]:
-    """Totals after submissions of one frame each, so many seconds apart."""
+    """Totals after submissions of one frame each, `apart` seconds apart."""
     state = PartitionState(0)
     log = [record(n, each, appended=NOW + 1_000 * seconds * n) for n, each in enumerate(members)]
     reduced(state, log)
@@ -171,7 +171,7 @@ def test_a_backlog_that_comes_at_once_is_added_by_its_own_times() -> None:
 def test_more_than_a_link_carries_adds_nothing_and_is_an_anomaly(before: int, after: int) -> None:
     state = PartitionState(0)
     reduced(state, [record(0, client(bytes_sent=before))])
-    state.histories.clear()  # another worker has gone on, which has not seen this entity yet
+    state.histories.clear()  # another worker continues, which has not seen this entity yet
     batch = reduced(state, [record(1, client(bytes_sent=after, packets_sent=1))])
     assert totals(state) == {}
     assert batch.anomaly_counts == {("client", Reason.RATE): 1}
@@ -253,7 +253,7 @@ def test_a_group_with_long_names_is_among_the_others() -> None:
 @small_record_batches
 @pytest.mark.parametrize("padding", range(0, 700, 20))
 def test_rows_their_totals_and_the_ledger_are_one_record_batch(padding: int) -> None:
-    """Else a worker that is killed between two would lose what the totals add."""
+    """Otherwise a worker that is killed between two of them would lose growth."""
     state = PartitionState(0)
     reduced(state, [record(0, client("a", bytes_sent=0), client("b", bytes_sent=0))])
     members = [client(id, labels={"name": "x" * (padding // 2)}, bytes_sent=5) for id in "ab"]
@@ -266,7 +266,7 @@ def test_rows_their_totals_and_the_ledger_are_one_record_batch(padding: int) -> 
 
 
 def test_no_two_seeds_of_the_fuzzers_stop_the_fold_together() -> None:
-    """The fuzz target has one frame a state; here each frame meets what the others left."""
+    """The fuzz target has one frame per state; here the frames share a state."""
     frames = [*seeds.frames(), *seeds.large_frames()]
     state = PartitionState(0)
     log = [Record(0, n, NOW + 1_000 * n, frame) for n, frame in enumerate([*frames, *frames])]

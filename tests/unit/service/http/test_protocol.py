@@ -558,7 +558,7 @@ def test_the_limit_of_open_files_is_raised_as_far_as_permitted() -> None:
 
 
 async def test_a_server_within_a_loop_raises_the_limit_of_open_files() -> None:
-    """As a processor's, which has it beside Faust."""
+    """Like that of a processor, whose server runs next to Faust."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = LimitedProtocol.max_connections + RESERVED_FILES
     try:

@@ -1,4 +1,4 @@
-"""Kafka clients: a consumer that cannot be stopped is left."""
+"""Kafka clients: a consumer that cannot be stopped is abandoned."""
 
 import asyncio
 from types import SimpleNamespace

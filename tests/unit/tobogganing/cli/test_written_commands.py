@@ -31,7 +31,7 @@ COMMAND = re.compile(
     r"(?<!-n )(?<!--namespace )(?<![\w./:-])tobogganing +([a-z][\w-]*(?: +[\w./:@{}=-]+)*)"
 )
 PLACEHOLDER = re.compile(r"\{\{ *query\.collection *\}\}|\{[^{}]*\}s")
-"""What stands for the name of a collection."""
+"""Placeholders for the name of a collection."""
 QUOTED = re.compile(r"`[^`]+`|^\s*tobogganing .*", re.MULTILINE)
 """Code in Markdown: other mentions of the name are no commands."""
 

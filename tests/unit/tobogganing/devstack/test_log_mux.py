@@ -82,7 +82,7 @@ def test_a_blocked_terminal_stops_nothing(tmp_path: Path) -> None:
         send_all.join()
         out.close(patience=0.1)
         assert (tmp_path / "serve.log").read_text() == "x" * 50 + "\n"
-        # Unblocked, it gets the kept lines.
+        # When it is unblocked, it gets the kept lines.
         drain = threading.Thread(target=other_end.read)
         drain.start()
         out.close(patience=10)

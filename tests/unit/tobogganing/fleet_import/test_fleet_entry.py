@@ -15,7 +15,7 @@ from tobogganing.fleet_import.fleet_entry import (
 
 
 def gateway_takes(entry: FleetEntry) -> bool:
-    """Do what the gateway's endpoint does before it asks the registry."""
+    """Validate as the gateway's endpoint does before it reads the registry."""
     return isinstance(parse_line(msgspec.json.encode(entry)), Line)
 
 
