@@ -1,6 +1,7 @@
-"""A power cut as seen by the disk: only the synced part of each log is left. A broker runs with a
-library that records its syncs (`file_syncs.c`). Once it is killed, its logs are cut where the last
-sync ended: everything after that was in the page cache only.
+"""A power cut as seen by the disk: only the synced part of each log is left.
+
+A broker runs with a library that records its syncs (`file_syncs.c`). Once it is killed, its logs
+are cut where the last sync ended: everything after that was in the page cache only.
 """
 
 import subprocess

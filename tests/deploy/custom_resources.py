@@ -1,6 +1,7 @@
-"""Schemas of custom resources: those of KEDA and of the Prometheus operator. Each comes from the
-project's Go module, whose checksum is pinned, and is added to the validator's schemas. CEL rules
-are not checked.
+"""Schemas of custom resources: those of KEDA and of the Prometheus operator.
+
+Each comes from the project's Go module, whose checksum is pinned, and is added to the validator's
+schemas. CEL rules are not checked.
 """
 
 import functools

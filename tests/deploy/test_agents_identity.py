@@ -1,6 +1,7 @@
-"""All agents of examples/ enrol and rotate their keys, with every kind of response, and killed at
-any moment. The manager here stores keys as a gateway does, but is stricter: an old key ends as soon
-as the next one takes effect. tests/deploy/test_examples.py uses the real manager.
+"""All agents of examples/ enrol and rotate their keys, with faults and kills at any moment.
+
+The manager here stores keys as a gateway does, but is stricter: an old key ends as soon as the next
+one takes effect. tests/deploy/test_examples.py uses the real manager.
 """
 
 import asyncio

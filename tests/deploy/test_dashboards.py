@@ -1,4 +1,5 @@
 """Every dashboard shows data: each query of each panel runs on a real Prometheus with real data.
+
 Grafana's server is in no package registry, so the test does its part: it replaces the variables and
 sends the queries.
 """

@@ -1,6 +1,7 @@
-"""A TCP proxy in front of a real broker that changes or delays the broker's responses. It changes
-only responses to Faust's consumer (by its client id): the other clients of a worker check the
-health of the same broker.
+"""A TCP proxy in front of a real broker that changes or delays the broker's responses.
+
+It changes only responses to Faust's consumer (by its client id): the other clients of a worker
+check the health of the same broker.
 """
 
 import asyncio
@@ -81,8 +82,9 @@ class KafkaProxy:
 
     @contextlib.contextmanager
     def holding(self, key: int) -> Iterator[Callable[[], None]]:
-        """Hold the responses to requests of this API key, except those of Faust's client. Yields a
-        function that releases them earlier.
+        """Hold the responses to requests of this API key, except those of Faust's client.
+
+        Yields a function that releases them earlier.
         """
         self._held[key] = held = asyncio.Event()
 

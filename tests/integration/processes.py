@@ -54,9 +54,10 @@ def _is_stopped(thread: Path) -> bool:
 
 
 class Service:
-    """A service in its own process, as `python -m <module>`; a context manager. `module` may
-    include arguments. `http` sends requests to it, with the headers `authorized` if METRICS_TOKEN
-    is needed.
+    """A service in its own process, as `python -m <module>`; a context manager.
+
+    `module` may include arguments. `http` sends requests to it, with the headers `authorized` if
+    METRICS_TOKEN is needed.
     """
 
     code: Path | None = None

@@ -1,6 +1,7 @@
-"""Everything that reads untrusted input takes linear time. Each function gets its worst inputs of
-16 and of 64 KiB, and the ratio of CPU times is bounded: it is 4 where time is linear, and 16 where
-it is quadratic.
+"""Everything that reads untrusted input takes linear time.
+
+Each function gets its worst inputs of 16 and of 64 KiB, and the ratio of CPU times is bounded: it
+is 4 where time is linear, and 16 where it is quadratic.
 """
 
 import asyncio
