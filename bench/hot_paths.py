@@ -153,7 +153,7 @@ def main() -> None:
         pairs = [(a[name], b[name]) for a, b in zip(own, other, strict=True)]
         mine, theirs = (statistics.median(each) for each in zip(*pairs, strict=True))
         ratio = statistics.median(a / b for a, b in pairs)
-        print(f"{name}: {mine:.2f}, there {theirs:.2f}, ratio {ratio:.3f}")
+        print(f"{name}: {mine:.2f}, other checkout {theirs:.2f}, ratio {ratio:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The record of the evidence topic: why an entity's submissions are missing.
 
-Gateways write what they refused, processors what they did not apply and what expired. The key names
-entity, writer and reason, so compaction keeps the newest record of each; its counts are those of
-one writer. A record is a hint for people: nothing in the pipeline depends on it.
+Gateways write refused requests, processors unapplied submissions and expired entities. The key
+names entity, writer and reason, so compaction keeps the newest record of each; its counts are those
+of one writer. A record is a hint for people: nothing in the pipeline depends on it.
 
 A refusal for a wrong credential is evidence about a network, not about the entity. A record
 contains no credential, and only the network of an address.
@@ -60,8 +60,8 @@ Milliseconds = Annotated[int, Meta(ge=0, lt=2**53)]
 class Evidence(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     """What one writer knows of one reason; times are in milliseconds since the epoch.
 
-    `count` is the number of times from `first_ms` to `last_ms`, by the writer's clock, in Kafka's
-    time for processors. `network` is that of the newest refusal. `receipt` is that of the newest
+    `count` is the number of times from `first_ms` to `last_ms`, by the writer's clock; processors
+    use Kafka's time. `network` is that of the newest refusal. `receipt` is that of the newest
     submission that was not applied. Of an expired entity, `last_ms` is its last check-in, and
     `incarnation` identifies the registration that it reported for.
     """

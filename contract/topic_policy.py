@@ -85,7 +85,7 @@ def _limit(value: str) -> float:
 
 
 def _keeps(found: str, wanted: str) -> bool:
-    """Return whether a policy keeps what the wanted one keeps; an empty policy keeps everything."""
+    """Return whether a cleanup policy keeps at least the records that the wanted one keeps."""
     policies, allowed = _policies(found), _policies(wanted)
     return policies == allowed or ("delete" in allowed and policies <= allowed)
 

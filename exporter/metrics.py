@@ -119,7 +119,7 @@ class RegisteredCollector(Collector):
 
 
 class StateCollector(Collector):
-    """Exports the size of the state and its lag behind Kafka."""
+    """Exports the size of the state and its lag."""
 
     def __init__(
         self,

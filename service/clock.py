@@ -7,6 +7,6 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 uptime = functools.partial(time.clock_gettime, _CLOCK)
 """Return the seconds on a clock that never goes back and includes the time that the machine sleeps,
-where the platform has one.
+if the platform has one.
 
 A partial, not a function: a submission reads it twice."""

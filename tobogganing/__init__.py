@@ -1,1 +1,1 @@
-"""The command line, and everything on one machine."""
+"""The command line, and the local run of all services on one machine."""

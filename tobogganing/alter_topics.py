@@ -80,7 +80,7 @@ async def _check_lag(settings: KafkaSettings, topic: Topic) -> None:
     """Check that what the new retention deletes was read.
 
     Raises:
-        TopicMismatchError: it was not, or may not have been.
+        TopicMismatchError: it was not read, or that is unknown.
     """
     partitions = range(settings.kafka_partitions)
     ledgers = await read_ledgers(settings, partitions)

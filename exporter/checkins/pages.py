@@ -55,7 +55,7 @@ SORT_TEXTS = (
     ("name", "name"),
     ("id", "id"),
 )
-"""Sort parameters and their texts, where the headings of the table are not shown."""
+"""Sort parameters and their texts, for screens that do not show the headings of the table."""
 MIN_SILENT_SHARE = 0.1
 """Share of a group's entities from which on it is shown as silent."""
 

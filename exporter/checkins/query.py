@@ -63,7 +63,7 @@ class Query:
     states: frozenset[int] = frozenset()
     """Codes of the states to show; empty: all."""
     anomalous: bool = False
-    """Show only entities that had an anomaly of late."""
+    """Show only entities with a recent anomaly."""
     groups: Mapping[str, str] = field(default_factory=dict)
     """Label -> the value to show."""
     sort: str = "state"

@@ -88,7 +88,7 @@ class CheckinService:
         return counts | {"frames_waiting": sum(self.freshness.lag().values())}
 
     def _refused(self) -> dict[str, int]:
-        """Return how many registered entities were refused lately, by status."""
+        """Return how many registered entities were refused recently, by status."""
         since_ms = round((time.time() - REFUSALS_SECONDS) * 1000)
         refused = self._evidence.store.refused(since_ms)
         return {str(status): entities for status, entities in refused.items()}

@@ -155,7 +155,7 @@ def _events(known: Known) -> list[Reported]:
 
 
 def _decisive(events: list[Reported]) -> Reported | None:
-    """Return the newest event; one that anybody can cause must be newer by an hour."""
+    """Return the newest event; one that anybody can cause must be newer by an hour to win."""
 
     def weight(each: Reported) -> int:
         return each.last_ms - (OTHERS_HANDICAP_MS if each.reason in _FROM_OTHERS else 0)

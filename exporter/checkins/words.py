@@ -89,7 +89,7 @@ _VALUES: dict[str, Callable[[float], str]] = {
 
 
 def value(number: float | None, format: str) -> str:
-    """Format a value of a list; a dash where there is none."""
+    """Format a value of a list; a dash if there is none."""
     return "–" if number is None else _VALUES[format](number)  # noqa: RUF001
 
 

@@ -2,7 +2,7 @@
 
 The ledger stores the first offset and the oldest append time of each leader epoch and history. The
 append time of a receipt selects one of them, and its offset shows whether the ledger covers it
-there. Append times alone are not sufficient where the log has lost its end, because brokers' clocks
+there. Append times alone are not sufficient if the log has lost its end, because brokers' clocks
 differ and a clock can go back. Near such an offset, the record in Kafka decides.
 """
 

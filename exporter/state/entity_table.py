@@ -156,7 +156,7 @@ class EntityTable:
             self.columns.expire(slot, last_check_in)
 
     def mark_anomalous(self, key: bytes, is_anomalous: bool) -> None:
-        """Note whether an entity had an anomaly of late; has no effect on an unknown one."""
+        """Note whether an entity has a recent anomaly; has no effect on an unknown one."""
         slot = self._slots.get(key)
         if slot is not None:
             flags = self.columns.flags

@@ -70,8 +70,8 @@ class SourceLagMonitor:
         return self._missing
 
     def ends_at_start(self) -> dict[int, int] | None:
-        """Return the end offsets of the first response, or the current ones where they are lower;
-        None before the first response.
+        """Return the end offsets of the first response, or the current ones if they are lower; None
+        before the first response.
         """
         if self._first_ends is None:
             return None

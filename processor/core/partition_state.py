@@ -127,7 +127,7 @@ class PartitionState:
         return self._total_keys
 
     def forget_total_keys(self) -> None:
-        """Take note that there may be others now."""
+        """Forget the known keys, because there may be others now."""
         self._total_keys = None
 
     def stop_for_source(self, reason: str) -> None:

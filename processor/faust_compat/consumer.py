@@ -75,7 +75,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         """Stop, and end the thread whatever happens.
 
         Faust's method raises the CancelledError of a fetch that waits for a retry, which ends the
-        thread before it says so, and the worker's stop waits for it forever.
+        thread before it signals its end, so the worker's stop waits forever.
         """
         await super(driver.AIOKafkaConsumerThread, self).on_thread_stop()
         if self._consumer is not None:

@@ -41,7 +41,7 @@ def hard_numbers() -> bytes:
 
 
 def whole_hard_numbers() -> bytes:
-    """Return the same in one call: an item without other content is decoded at once up to 1 MiB."""
+    """Return such an item of up to 1 MiB, which is decoded in one call."""
     return _filled(_item(_filled(_HARD, MAX_WHOLE - 500)), MAX_BATCH_BYTES)
 
 

@@ -22,7 +22,7 @@ from tests.integration.gateways import gateway as gateway_of
 from tests.integration.processes import Service
 
 AT_ONCE = 100
-"""Requests in flight of one fleet: a thousand connections would measure this machine."""
+"""Requests in flight of one fleet: a thousand connections would overload this machine."""
 
 
 @pytest.fixture

@@ -125,7 +125,8 @@ async def test_records_survive_the_cluster_object_and_a_crash_of_all_brokers(
         assert broker.process is not None
         pid = broker.process.pid
 
-        # In another folder's pid file it has no proof, so it is not killed.
+        # The pid file of another folder does not prove that the process is its broker: it is not
+        # killed.
         (tmp_path / "b" / "node-1").mkdir(parents=True)
         (tmp_path / "b" / "node-1" / "pid").write_text(str(pid))
         async with started(Cluster(tmp_path / "b", kafka_install)):

@@ -6,7 +6,7 @@ from click.shell_completion import FishComplete, ZshComplete, add_completion_cla
 def replaced(script: str, old: str, new: str) -> str:
     """Replace a required part of the script."""
     if old not in script:
-        raise ValueError(f"Click's script has no {old!r} any more")
+        raise ValueError(f"Click's script no longer has {old!r}")
     return script.replace(old, new)
 
 

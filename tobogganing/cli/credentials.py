@@ -58,7 +58,7 @@ def revoke(
 ) -> None:
     """Revoke all tokens of a node, or one by its --jti."""
     if (node_id is None) == (jti is None):
-        raise click.UsageError("give a node (for example `headend ID`), or one token with --jti")
+        raise click.UsageError("name a node (for example `headend ID`), or one token with --jti")
     body = {"jti": jti} if jti else {"node_id": node_id, "node_type": node_type}
     about = f"{node_type or 'token'} {node_id or jti}"
     write_document(api.request("POST", "/api/v1/auth/revoke", body=body, about=about), as_json)

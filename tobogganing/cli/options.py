@@ -36,7 +36,8 @@ def _given_anywhere(context: click.Context, parameter: click.Parameter, value: A
 
 
 def _check_url(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """The URL without a slash at its end; that of the local run also for its `localhost`."""
+    """Return the URL without a trailing slash; the local run's own URL if it is named by
+    `localhost`."""
     url = str(_given_anywhere(context, parameter, value))
     is_given = context.get_parameter_source(str(parameter.name)) is not ParameterSource.DEFAULT
     if is_given and (fault := url_fault(url)):  # HOST and PORT are checked with the settings

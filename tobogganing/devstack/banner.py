@@ -46,7 +46,7 @@ def addresses(
     url: str,
     prometheus: LocalPrometheus | None = None,
 ) -> str:
-    """URLs, and where the state and the secrets are; `url` is where the run is reached."""
+    """URLs, and the folders of the state and the secrets; `url` is the address of the run."""
     lines = [
         (f"{url}/", "links to everything"),
         (f"{url}/checkins", "which clients and headends check in; sign in with METRICS_TOKEN"),
@@ -67,7 +67,7 @@ def commands_to_paste(config: RunConfig, sources: Sequence[SecretSource], url: s
     by_name = {source.name: source for source in sources}
     admin, metrics = value_of(by_name["ADMIN_TOKEN"]), value_of(by_name["METRICS_TOKEN"])
     return f"""\
-In another terminal, this makes the commands of the documentation work as they stand:
+In another terminal, run this first, so that the commands of the documentation work unchanged:
 
 {_setup(config)}
 

@@ -46,7 +46,7 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:  # `::` stands for the addresses of IPv4, too
+        if family == socket.AF_INET6:  # `::` includes the addresses of IPv4
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
         try:
             probe.bind((host, port))

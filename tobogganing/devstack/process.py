@@ -80,7 +80,7 @@ def describe_exit(code: int) -> str:
 def end_stale(pid_file: Path, proof: str) -> None:
     """Kill the process in `pid_file` if `proof` is in its command line; delete the file.
 
-    For systems without a parent death signal, where a killed supervisor leaves processes. The
+    For systems without a parent death signal, on which a killed supervisor leaves processes. The
     proof is needed because the number may belong to another process by now.
     """
     try:

@@ -9,7 +9,7 @@ from tobogganing.errors import WrongSettingError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EVERYWHERE = {"0.0.0.0": LOOPBACK, "::": "::1"}
-"""Addresses that stand for all of the machine, and the one to use on this machine."""
+"""Addresses that mean all interfaces, and the one to use on this machine."""
 
 
 @dataclass(frozen=True)

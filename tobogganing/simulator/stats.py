@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from contract.position import Receipt
 
 EXPECTED = frozenset({200, 429, 503})
-"""Statuses that a gateway may give to a correct report."""
+"""Statuses that a gateway may return for a correct report."""
 SHOWN = 5
 """Unexpected responses that the summary lists; the others are only counted."""
 

@@ -1,1 +1,1 @@
-"""The capacity plan: figures, assumptions, and what they give for a fleet."""
+"""The capacity plan: measured figures, assumptions, and the resources of a fleet."""

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Queue keeps samples in a folder until they are sent, oldest first. Samples survive any end of the
+// Queue keeps samples in a folder until they are sent, oldest first. Samples survive a crash of the
 // process.
 //
 //	waiting/<number>.json   one sample

@@ -575,7 +575,7 @@ async def test_a_reused_offset_is_counted(sender: ManualProducer) -> None:
 
 @dataclass
 class RecordingSender:
-    """Appends frame number n after `trip(n)` seconds; keeps when each left and was appended."""
+    """Appends frame number n after `trip(n)` seconds; records when each was sent and appended."""
 
     trip: Callable[[int], float] = lambda _: 0.002
     frames: list[tuple[float, Frame]] = field(default_factory=list)
