@@ -30,6 +30,9 @@ from service.tasks import abort
 
 log = structlog.get_logger(__name__)
 
+GATHER_BYTES = 64 * 1024
+"""Bytes with which a fetch under load ends: compressed frames of about two thousand submissions,
+which cost no less each when they are more."""
 FETCH_WAIT_MS = 300
 """Maximum time that a broker delays a fetch without records (Faust's default is 1.5 s).
 
@@ -96,7 +99,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 
     @cached_property
     def _gathering(self) -> FetchGathering:
-        return FetchGathering(FETCH_WAIT_MS)
+        return FetchGathering(FETCH_WAIT_MS, GATHER_BYTES)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Commit the offsets that Faust has acknowledged, or leave them to a later commit.
