@@ -50,6 +50,9 @@ PEER_LOADS = (Load(300), Load(1000), Load(300, "new", edge=True), Load(1000, edg
 EDGE = "HAProxy"
 WARM_UP = 3.0
 """Seconds of each load before the first round."""
+SETTLE = 15.0
+"""Seconds of load before the first measurement of a round: an idle broker took twice as much in the
+first minute after it had created topics, and the first submissions of new partitions as well."""
 CLIENTS = 2_000
 
 
