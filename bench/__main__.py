@@ -54,7 +54,7 @@ def main(quick: bool, smallest: bool, publish: bool, only: tuple[str, ...], resu
     except (WrongResultError, LocalError) as error:
         print(f"NO FIGURES: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         raise SystemExit(1) from None
-    about.append(("Load before the run", f"{busy:.1f} processes on average, of others"))
+    about.append(("Load before the run", f"{busy:.1f} processes of other work on average"))
     print(report.write(results, about, figures))
     missed = [each.text for each in reached(figures) if not each.met]
     if missed and plan is WHOLE:

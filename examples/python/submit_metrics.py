@@ -248,7 +248,7 @@ class Identity:
     def id(self) -> str:
         """
         Raises:
-            OSError: there is none.
+            OSError: the agent has no id yet.
         """
         id = self._fixed_id or self._beside("id").read_text().strip()
         if not ID.fullmatch(id):

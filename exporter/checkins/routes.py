@@ -151,7 +151,7 @@ class CheckinRoutes:
         """Accept a session, or the token as a Bearer credential.
 
         Raises:
-            ApiError: 401 or 429, there is neither.
+            ApiError: 401 or 429, the request has neither.
         """
         if "authorization" in request.headers or not self._sessions.is_valid(request):
             self._check_token(request)

@@ -16,7 +16,7 @@ COLLECTIONS = {"clients": "client", "headends": "headend", "clusters": CLUSTER}
 
 
 def state_of(age: float | None, thresholds: Thresholds) -> int:
-    """Return the state for an age of the last check-in; None means that there is none."""
+    """Return the state for an age of the last check-in; None means that it has never checked in."""
     if age is None:
         return NEVER
     if age < thresholds.online:

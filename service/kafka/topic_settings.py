@@ -20,7 +20,7 @@ from service.plural import counted
 log = structlog.get_logger(__name__)
 
 _SET_FOR_TOPIC = 1
-"""Source of a setting (DescribeConfigs): the topic's own, no default."""
+"""Source of a setting (DescribeConfigs) that was set for the topic itself, not by a default."""
 _NOT_AUTHORIZED = (TopicAuthorizationFailedError, ClusterAuthorizationFailedError)
 
 

@@ -43,7 +43,7 @@ class ApiTarget:
         """Check that a gateway responds and accepts the token, before something longer begins.
 
         Raises:
-            LocalError: it does not; the text says what to do.
+            LocalError: it does not respond, or rejects the token; the text says what to do.
         """
         self.request("GET", "/api/v1/clusters", query={"limit": "1"})
 

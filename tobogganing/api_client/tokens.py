@@ -15,7 +15,7 @@ def read_token(name: str, file: str | None, environ: Mapping[str, str], url: str
     at any other. If there are several tokens, as during a rotation, the first is returned.
 
     Raises:
-        WrongSettingError: there is none for `url`, or it has characters that no token has.
+        WrongSettingError: there is no token for `url`, or it has characters that no token has.
     """
     if not file and (text := environ.get(name)):
         return _first(name, text, f"the {name} of the environment")

@@ -18,14 +18,14 @@ class EntryStatus(Enum):
     """The status of a backup entry in the live installation."""
 
     MISSING = "missing"
-    """There is none, or an older one."""
+    """The installation has no entry with this key, or an older one."""
     THERE = "there"
     NEWER = "newer"
-    """There is a later version."""
+    """The installation has a later version."""
     ENDED = "ended"
-    """There is none, and the entry has expired."""
+    """The installation has no entry with this key, and the backup's has expired."""
     OTHER = "other"
-    """There is one that does not follow from the entry."""
+    """The installation has an entry that does not follow from the backup's."""
 
 
 def compare_record(record: RegistryRecord, current: RegistryRecord | None, now: int) -> EntryStatus:

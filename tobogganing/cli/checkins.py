@@ -51,8 +51,8 @@ def listed(
 ) -> Iterator[dict[str, Any]]:
     """Yield the entities of a list, the worst first.
 
-    `since` is the minimum age of the last check-in in seconds; without a check-in, any age is
-    reached.
+    `since` is the minimum age of the last check-in in seconds; an entity without a check-in is
+    included.
 
     Raises:
         LocalError: there is no response, or not from an exporter.

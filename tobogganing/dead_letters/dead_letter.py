@@ -161,7 +161,7 @@ async def read_dead_letter(settings: KafkaSettings, id: DeadLetterId) -> DeadLet
     """Read one dead letter.
 
     Raises:
-        LocalError: it does not exist.
+        LocalError: there is no such dead letter.
         KafkaError: Kafka does not respond.
     """
     if id.partition < settings.kafka_partitions:

@@ -47,7 +47,7 @@ def split_submissions(letter: DeadLetterRecord, value: bytes) -> list[Submission
     data.
 
     Raises:
-        NotReplayableError: there are none.
+        NotReplayableError: the dead letter contains no submission that can be replayed.
     """
     if letter.origin.index == WHOLE_FRAME:
         try:
@@ -90,7 +90,7 @@ def check_registered(submission: Submission, registry: RegistryState) -> None:
     could bring a removed entity back. A removal can always be replayed.
 
     Raises:
-        NotReplayableError: it is not.
+        NotReplayableError: the entity was removed, or registered again.
     """
     key = key_of(submission)
     record = registry.get(key)

@@ -36,7 +36,7 @@ def certificates_in(pem: str) -> str:
     """The certificates in a PEM text, without the keys in it.
 
     Raises:
-        ValueError: there is none, or it cannot be read.
+        ValueError: the text contains no certificate, or one that cannot be read.
     """
     certificates = x509.load_pem_x509_certificates(pem.encode())
     return "".join(each.public_bytes(Encoding.PEM).decode("ascii") for each in certificates)

@@ -41,7 +41,7 @@ def find_java(cache: Path, environ: Mapping[str, str] | None = None) -> Java:
     TOBOGGANING_JAVA=system excludes the bundled one, TOBOGGANING_JAVA=bundled all others.
 
     Raises:
-        LocalError: there is none, and the bundled one could not be installed.
+        LocalError: no Java was found, and the bundled one could not be installed.
     """
     environ = os.environ if environ is None else environ
     mode = environ.get("TOBOGGANING_JAVA") or "auto"

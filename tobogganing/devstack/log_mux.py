@@ -1,5 +1,4 @@
-"""The log lines of all parts: all in a file for each part, warnings on one terminal with a
-prefix."""
+"""The log lines of all parts: in a file for each part, and warnings on one terminal."""
 
 import contextlib
 import logging.handlers

@@ -28,7 +28,7 @@ def prometheus_program(name: str = "prometheus") -> Path:
     """Prometheus or promtool: the one on the PATH, else that of Debian's package.
 
     Raises:
-        LocalError: there is none, and none could be downloaded.
+        LocalError: no Prometheus was found, and none could be downloaded.
     """
     if found := shutil.which(name):
         return Path(found)

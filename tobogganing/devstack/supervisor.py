@@ -13,7 +13,7 @@ from tobogganing.errors import LocalError
 PATIENCE = 8.5
 """Seconds for the whole stop; what still runs then is killed."""
 RESERVE = 1.0
-"""Seconds of these reserved for each part that is stopped later."""
+"""Seconds of PATIENCE that are reserved for each part that is stopped later."""
 
 
 @dataclass(frozen=True)
