@@ -57,7 +57,7 @@ CLIENTS = 2_000
 
 
 class LoadSubject(Protocol):
-    """What requests are sent to."""
+    """The target of requests."""
 
     sent: int
     """Number of the next request."""

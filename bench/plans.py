@@ -13,7 +13,7 @@ class BenchPlan:
     rounds: int
     """Measured rounds; the figures are their medians."""
     singles: int
-    """One a request, for each round and target."""
+    """Submissions in requests of their own, for each round and target."""
     batched: int
     """In batches, for each round and target."""
     clients: int

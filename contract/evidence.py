@@ -58,11 +58,11 @@ Milliseconds = Annotated[int, Meta(ge=0, lt=2**53)]
 
 
 class Evidence(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
-    """What one writer knows of one reason; times are in milliseconds since the epoch.
+    """The evidence of one writer for one reason; times are in milliseconds since the epoch.
 
-    `count` is the number of times from `first_ms` to `last_ms`, by the writer's clock; processors
+    `count` is the number of cases from `first_ms` to `last_ms`, by the writer's clock; processors
     use Kafka's time. `network` is that of the newest refusal. `receipt` is that of the newest
-    submission that was not applied. Of an expired entity, `last_ms` is its last check-in, and
+    submission that was not applied. If the entity has expired, `last_ms` is its last check-in, and
     `incarnation` identifies the registration that it reported for.
     """
 

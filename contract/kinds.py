@@ -120,7 +120,7 @@ class EntityKind:
     last_check_in: Metric
     credential: Literal["api_key", "jwt"]
     group_labels: tuple[str, ...]
-    """Labels of few values, by which /metrics/fleet adds entities up."""
+    """Labels with few values, by which /metrics/fleet groups entities."""
     max_groups: int
     """Groups that /metrics/fleet shows; further ones are in the group OTHER_GROUP."""
     types: tuple[str, ...] = ()

@@ -42,7 +42,7 @@ class Topics:
 
 SUBMISSIONS_RETENTION_HOURS = 72
 """Default retention of submissions. Workers continue after their ledgers, so it is the longest
-outage of all processors without a loss, with a weekend in it."""
+outage of all processors without a loss: more than a weekend."""
 SUBMISSIONS_RETENTION_MARGIN_HOURS = 24
 """How much longer than entities submissions must be kept: what expires is then recorded first."""
 TOMBSTONE_RETENTION_MS = DAY_MS

@@ -207,7 +207,7 @@ class Identity:
         self._name = environ.get("AGENT_NAME") or socket.gethostname()
         days = environ.get("ROTATE_KEY_DAYS") or "0"
         if not re.fullmatch("[0-9]+([.][0-9]+)?", days):
-            raise ValueError("ROTATE_KEY_DAYS is not a number from 0 on")
+            raise ValueError("ROTATE_KEY_DAYS is not a number of at least 0")
         self._period = float(days) * 86_400
         self._post = post
         self._pause = longest_pause

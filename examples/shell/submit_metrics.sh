@@ -31,7 +31,7 @@ done
 HEADLESS=${HEADLESS:-true}
 case $HEADLESS in true | false) ;; *) say "HEADLESS must be true or false"; exit 2 ;; esac
 case ${ROTATE_KEY_DAYS:=0} in
-'' | .* | *. | *[!0-9.]* | *.*.*) say "ROTATE_KEY_DAYS is not a number from 0 on"; exit 2 ;;
+'' | .* | *. | *[!0-9.]* | *.*.*) say "ROTATE_KEY_DAYS is not a number of at least 0"; exit 2 ;;
 esac
 period=$(awk -v days="$ROTATE_KEY_DAYS" 'BEGIN { printf "%d", days * 86400 + 0.999 }') # seconds
 umask 077

@@ -21,10 +21,10 @@ exporter can serve."""
 
 
 class TextColumn:
-    """The texts of all slots. `skipped` is the number of bytes that all begin with and that neither
-    searches nor orders compare.
+    """The texts of all slots. All begin with the same `skipped` bytes, which searches and sorting
+    ignore.
 
-    A changed text is appended: that before it stays, and is not found any more.
+    A changed text is appended. The old one stays, but is no longer found.
     """
 
     def __init__(self, skipped: int = 0) -> None:

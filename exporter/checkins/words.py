@@ -65,7 +65,7 @@ def date(moment: str) -> str:
 
 
 def time(moment: str) -> str:
-    """Return an RFC 3339 time's time of the day, to the second."""
+    """Return the hours, minutes and seconds of an RFC 3339 time."""
     return moment[11:19]
 
 

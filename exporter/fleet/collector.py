@@ -32,7 +32,7 @@ NEVER = "never"
 
 
 class Part(NamedTuple):
-    """A family that an aggregate of a gauge is shown in."""
+    """A metric family of one aggregate of a gauge, such as its minimum."""
 
     suffix: str
     help: str

@@ -1,4 +1,4 @@
-"""The limit of groups that /metrics/fleet shows of a kind. Pure."""
+"""Limits the groups of a kind that /metrics/fleet shows. Pure."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar

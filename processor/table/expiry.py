@@ -141,7 +141,7 @@ class ExpiryTask:
     async def _write_last_check_ins(
         self, partition: int, state: PartitionState, expired: list[bytes]
     ) -> None:
-        """Write when each entity last checked in, before its row, the only other place, is removed.
+        """Write the last check-in of each entity before its row is removed, which also has it.
 
         An entity that reports again in between keeps its row, which is newer evidence.
         """

@@ -16,7 +16,8 @@ from tools.edge import edge_environ, write_configuration
 
 
 class ChaosEdge:
-    """A supervised HAProxy. It sends a submission again if the gateway dies that has it."""
+    """A supervised HAProxy. If a gateway dies, the submissions that it has are sent to another
+    one."""
 
     def __init__(self, folder: Path) -> None:
         self._program = or_give_up(debian.haproxy)

@@ -9,7 +9,7 @@ DELAY = (0.05, 0.4)
 SLOW, CUT, RESETS = 10.0, 10.0, 6.0
 """Seconds."""
 HELD = ANSWER_WITHIN + 3.0
-"""Seconds; data held for that long arrives after its deadline."""
+"""Seconds for which data is held back; its deadline passes in that time."""
 SHARE = 0.3
 """Fraction of requests that are reset."""
 

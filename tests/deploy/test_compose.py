@@ -227,7 +227,7 @@ def test_the_build_is_sent_what_it_copies_and_no_more() -> None:
     assert sent == set(copied(ROOT / "Dockerfile"))
 
 
-def test_gateways_believe_the_edge_and_nobody_can_reach_them_but_through_it(
+def test_gateways_trust_the_edge_and_nobody_can_reach_them_but_through_it(
     docker_compose: DockerCompose, clone: Path
 ) -> None:
     given: list[dict[str, str]] = [{}, {"SUBNET": "10.99.0.0/24"}]

@@ -260,7 +260,7 @@ async def test_a_client_cannot_pretend_another_address(edge: Edge) -> None:
 @pytest.mark.parametrize("path", ["/%6detrics", "//metrics", "/x/../metrics", "/METRICS"])
 async def test_another_spelling_of_a_path_is_a_gateways(edge: Edge, path: str) -> None:
     """A gateway compares paths as they are sent, too (service.http.connection.protocol): there
-    they are 404."""
+    they get 404."""
     reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     async with asyncio.timeout(10):

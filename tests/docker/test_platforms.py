@@ -30,7 +30,7 @@ def test_every_other_package_has_a_wheel(tmp_path: Path) -> None:
 
 
 def test_faust_is_built_without_a_compiler(tmp_path: Path) -> None:
-    """As the image's builder does where there is no wheel."""
+    """The image's builder does the same if there is no wheel."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     pip = (tmp_path / "venv/bin/pip", "install", "--quiet", "--require-hashes")
     build = ROOT / "requirements" / "build.txt"

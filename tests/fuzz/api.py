@@ -29,7 +29,7 @@ CHECKS = (
     "use_after_free",
 )
 OPERATIONS = """
-# Whose credentials these are, until another operation replaces or removes them. A body is 400 if
+# Whose credentials these are, until another operation replaces or removes them. A body gets 400 if
 # it is not compressed as its header says.
 [[operations]]
 include-path = "/api/v1/clients/{{client_id}}/metrics"

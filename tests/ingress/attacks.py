@@ -79,7 +79,7 @@ async def addresses_cannot_be_forged(site: Installation) -> None:
 
 
 async def arrivals_cannot_be_forged(site: Installation, key: dict[str, str]) -> None:
-    """A gateway that believed these would refuse the submission, or those of others."""
+    """A gateway that trusted these would refuse the submission, or those of others."""
     past, future = time.time() - 9, time.time() + 30
     async with site.client() as http:
         for value in (f"t={past * 1000:.0f}", f"t={past:.3f}", f"t={future * 1000:.0f}"):

@@ -142,7 +142,7 @@ FORGED = ("X-Request-Start", "X-Forwarded-For", "Client-Cert")
 
 
 @pytest.mark.parametrize("controller", CONTROLLERS)
-async def test_headers_that_gateways_believe_are_replaced(controller: str, tmp_path: Path) -> None:
+async def test_headers_that_gateways_trust_are_replaced(controller: str, tmp_path: Path) -> None:
     pod = Pod()
     spellings = [spelling for name in FORGED for spelling in (name, name.lower(), name.upper())]
     async with (

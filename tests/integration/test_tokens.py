@@ -318,7 +318,7 @@ async def test_files_that_are_not_keys_have_no_effect(
 async def test_a_read_only_key_folder_is_reported(
     kafka_settings: KafkaSettings, tmp_path: Path
 ) -> None:
-    """Not even by root: the key exists, but under the last possible file name."""
+    """Even root cannot write the new key, because the last possible file name is taken."""
     folder = tmp_path / "full"
     folder.mkdir()
     put_key(folder, "z" * 250)

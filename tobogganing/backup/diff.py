@@ -69,7 +69,8 @@ def as_restored(row: EntityRow) -> EntityRow:
 
 @dataclass
 class StatusCounts:
-    """The number of entries with each status; `faults` lists the first missing and other ones."""
+    """The number of entries with each status; `faults` lists the first entries with status MISSING
+    or OTHER."""
 
     counts: Counter[EntryStatus] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)

@@ -52,7 +52,7 @@ def packed_frame(submissions: list[Submission]) -> int:
 
 @pytest.mark.parametrize("count", [1, 2, 5, 10, 20, 50])
 def test_compressed_frames_have_the_planned_size(count: int) -> None:
-    """Different clients; the names in a frame are alike."""
+    """The clients differ; the names of one frame are similar."""
     random = Random(count)
     submissions = []
     for _ in range(count):
