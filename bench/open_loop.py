@@ -203,7 +203,7 @@ async def measure(
                 for version, checkout in versions.items():
                     async with running_version(ours, version, checkout) as stack:
                         if number:
-                            await OpenLoop(stack, Load(300)).run(SETTLE)
+                            await OpenLoop(stack, Load(1000)).run(SETTLE)
                         for load in loads:
                             if number:
                                 values = await _measure(stack, load, seconds)

@@ -51,8 +51,8 @@ EDGE = "HAProxy"
 WARM_UP = 3.0
 """Seconds of each load before the first round."""
 SETTLE = 15.0
-"""Seconds of load before the first measurement of a round: an idle broker took twice as much in the
-first minute after it had created topics, and the first submissions of new partitions as well."""
+"""Seconds of load before the first measurement of a round: in the first minute after it has created
+topics, a broker takes twice as much, with and without load."""
 CLIENTS = 2_000
 
 
