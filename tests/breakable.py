@@ -18,6 +18,13 @@ ON_THREE = pytest.mark.xdist_group("three_brokers")
 """Tests with three brokers run in one process, so that these are started only once."""
 
 
+def needs_three(item: pytest.Item | None) -> bool:
+    """Whether a test is marked `ON_THREE`."""
+    return item is not None and any(
+        mark.args == ON_THREE.args for mark in item.iter_markers(ON_THREE.name)
+    )
+
+
 class BreakableKafka:
     """One cluster, which is started when a test first needs it."""
 

@@ -4,12 +4,15 @@ A broker runs with a library that records its syncs (`file_syncs.c`). Once it is
 are cut where the last sync ended: everything after that was in the page cache only.
 """
 
+import contextlib
+import os
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tobogganing.devstack.cache import cache_folder
-from tobogganing.devstack.install import Install
+from tobogganing.devstack.install import Install, archive_path
 from tobogganing.devstack.java import find_java
 
 SOURCE = Path(__file__).with_name("file_syncs.c")
@@ -39,6 +42,20 @@ class SyncedJava:
     def of(self, install: Install) -> Install:
         """The same Kafka, on this Java."""
         return replace(install, java=replace(install.java, path=self.home / "bin" / "java"))
+
+    @contextlib.contextmanager
+    def with_classes_of(self, install: Install) -> Iterator[None]:
+        """Let a local run on this Java read the classes that were archived for the same Java.
+
+        It would archive its own, in seconds, and they would stay in the cache.
+        """
+        java = find_java(cache_folder(), os.environ | {"JAVA_HOME": str(self.home)})
+        link = archive_path(cache_folder(), java, install.jars)
+        link.symlink_to(install.archive)
+        try:
+            yield
+        finally:
+            link.unlink()
 
     def drop_unsynced(self, data: Path) -> dict[str, int]:
         """Cut the logs of a broker that was killed; return how many bytes, by file.

@@ -7,6 +7,12 @@ PATIENCE = 40.0
 POLL = 0.02
 
 
+async def pause(seconds: float = 0.1) -> None:
+    """Wait a little between two looks at other processes. A loop without it takes a whole core,
+    which those processes need."""
+    await asyncio.sleep(seconds)
+
+
 async def eventually(condition: Callable[[], Awaitable[bool]], patience: float = PATIENCE) -> None:
     """Wait until a condition holds.
 

@@ -31,6 +31,9 @@ class SigningKeyManager:
 
     interval: float = 1.0
     """Seconds between two reads of the folder."""
+    start_interval: float = 0.05
+    """Seconds between two checks whether the registry has been read: a new gateway is not ready
+    before its key is published."""
     publish_timeout: float = 8.0
 
     def __init__(self, folder: FileKeyStore, registry: RegistryWriter, lifetime: float) -> None:
@@ -66,11 +69,12 @@ class SigningKeyManager:
     async def run(self) -> None:
         """Synchronise the folder with the registry until cancelled."""
         while True:
-            if self._registry.is_current:
-                try:
-                    await self.refresh(time.monotonic() + self.publish_timeout)
-                except (OSError, UnconfirmedError) as error:
-                    log.warning("signing keys not refreshed", reason=str(error))
+            while not self._registry.is_current:  # noqa: ASYNC110 (rare, and nothing notifies)
+                await asyncio.sleep(self.start_interval)
+            try:
+                await self.refresh(time.monotonic() + self.publish_timeout)
+            except (OSError, UnconfirmedError) as error:
+                log.warning("signing keys not refreshed", reason=str(error))
             await asyncio.sleep(self.interval)
 
     async def refresh(self, deadline: float) -> None:

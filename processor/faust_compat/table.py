@@ -1,9 +1,10 @@
-"""A Faust table with a store of its own class."""
+"""A Faust table with a store of its own class, and the manager that starts it."""
 
 import logging
 from typing import Any
 
 import faust
+from faust.tables import TableManager
 
 
 class TableWithStore(faust.Table[bytes, bytes]):
@@ -17,3 +18,16 @@ class TableWithStore(faust.Table[bytes, bytes]):
 
     def _new_store(self) -> Any:
         return self.create_store()
+
+
+class PromptTableManager(TableManager):
+    """A table manager that starts its tables at once.
+
+    Faust's waits a second for tables that agents create while they start. Ours is created before.
+    """
+
+    logger = logging.getLogger("mode")  # Faust logs starts and stops here
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()

@@ -1,4 +1,4 @@
-"""Faust's worker without its logging setup (see `service.logs`) and its spinner."""
+"""Faust's worker without its logging setup (see `service.logs`), its spinner and its last wait."""
 
 from typing import Any
 
@@ -14,3 +14,7 @@ class Worker(faust.Worker):
 
     def _setup_logging(self) -> None:
         pass
+
+    async def _sentinel_task(self) -> None:
+        """Run once more, so that callbacks of ended tasks run. mode waits a second here, at every
+        stop."""

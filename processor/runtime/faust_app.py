@@ -6,6 +6,7 @@ import faust
 
 from processor.faust_compat.assignor import StaticMemberAssignor
 from processor.faust_compat.diskless_app import DisklessApp
+from processor.faust_compat.table import PromptTableManager
 from processor.membership.fencing import instance_id
 from processor.settings import ProcessorSettings
 from processor.table.state_table import StateTable
@@ -34,6 +35,7 @@ def faust_app(settings: ProcessorSettings) -> faust.App:
         broker=[f"kafka://{server.strip()}" for server in servers],
         broker_credentials=_credentials(settings),
         Table=StateTable,
+        TableManager=PromptTableManager,
         PartitionAssignor=StaticMemberAssignor,
         store="memory://",
         datadir="/nonexistent",

@@ -3,6 +3,7 @@
 ROUNDS is the total number of rounds (default: two per fault). FAULTS=name,name selects faults;
 name+name is a pair. PAIRS draws this number of pairs instead. SEED repeats a run. STALLS=no does
 not judge how long a partition made no progress during a fault, for a machine with other load.
+RATE is the number of submissions per second (default: 150).
 BROKERS=1 runs another installation, whose only broker loses acknowledged records: one_broker.py.
 """
 

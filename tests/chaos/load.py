@@ -14,6 +14,7 @@ edge, an agent without timestamps therefore waits for it before it sends the nex
 
 import asyncio
 import contextlib
+import os
 import random
 import time
 from collections import Counter, deque
@@ -29,7 +30,7 @@ from tests.chaos.installation import ANSWER_WITHIN
 from tests.chaos.model import Outcome, PipelineModel
 from tests.chaos.resets import reset
 
-RATE = 150
+RATE = float(os.environ.get("RATE") or 150)
 """Submissions per second, approximately."""
 TICK = 0.02
 BURST = 0.1

@@ -16,6 +16,8 @@ from typing import Self
 from tobogganing.devstack.ports import free_ports
 
 PATIENCE = 60.0
+POLL = 0.1
+"""Seconds between two looks, most of which start a program."""
 SHOWN = re.compile(r'tobogganing_client_bytes_sent\{client_id="(test-client-\d+)".*\} 1000')
 """The sample in the output of the printed block."""
 PARTS = {
@@ -43,7 +45,7 @@ def wait_for(condition: Callable[[], bool], what: str, patience: float = PATIENC
     deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"not within {patience:g} s: {what}"
-        time.sleep(0.02)
+        time.sleep(POLL)
 
 
 def processes() -> dict[int, tuple[int, str]]:

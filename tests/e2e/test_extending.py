@@ -13,6 +13,8 @@ import pytest
 
 from tests.e2e.local_run import LocalRun
 
+pytestmark = pytest.mark.xdist_group("extending")
+
 ROOT = Path(__file__).parents[2]
 COPIED = ("contract", "service", "gateway", "processor", "exporter", "tobogganing", "tests", "docs")
 REPEATING_TESTS = (

@@ -3,23 +3,34 @@
 import os
 import random
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from tests.e2e.local_run import LocalRun, processes, wait_for
 from tests.e2e.test_restart import RestartFleet, http
 from tests.long import IS_LONG
 from tests.unsynced import SyncedJava
+from tobogganing.devstack.install import Install
 
 __all__ = ["http"]
 
 CUTS = 2 if IS_LONG else 1
 
 
-async def test_a_local_run_survives_power_cuts(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+@pytest.fixture
+def java(tmp_path: Path, kafka_install: Install) -> Iterator[SyncedJava]:
     (tmp_path / "java").mkdir()
     java = SyncedJava.make(tmp_path / "java")
+    with java.with_classes_of(kafka_install):
+        yield java
+
+
+async def test_a_local_run_survives_power_cuts(
+    tmp_path: Path, http: aiohttp.ClientSession, java: SyncedJava
+) -> None:
     environ = {"JAVA_HOME": str(java.home)}
     state = tmp_path / "state"
     data = state / "kafka" / "node-1" / "data"

@@ -135,7 +135,7 @@ async def reported(manager: Service) -> Service:
     return manager
 
 
-async def test_prometheus_reads_every_family(
+async def test_prometheus_reads_every_family_with_each_documented_config(
     reported: Service, programs: Programs, tmp_path: Path
 ) -> None:
     config = GUIDE_CONFIG.format(token=METRICS_TOKEN, port=reported.port)
@@ -166,35 +166,31 @@ async def test_prometheus_reads_every_family(
         types = dict.fromkeys([*CLIENT_VALUES, *HEADEND_VALUES], "gauge") | MANAGER_TYPES
         assert {name: metadata[name][0]["type"] for name in types} == types
         assert metadata["tobogganing_client_bytes_sent"][0]["help"] == "Bytes sent by client"
+    for page in ("README.md", "docs/metrics.md"):
+        (folder := tmp_path / page.replace("/", "-")).mkdir()
+        config = documented_config(page, reported.port)
+        async with running_prometheus(programs, config, folder) as prometheus:
+            (series,) = await prometheus.series("tobogganing_manager_clients_total")
+            assert float(series["value"][1]) == 1
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/metrics.md"])
-async def test_the_documented_config_scrapes(
-    reported: Service, programs: Programs, tmp_path: Path, page: str
-) -> None:
+def documented_config(page: str, port: int) -> str:
     """It has `authorization`, as today's Prometheus documents it; GUIDE_CONFIG has the old form."""
     text = (Path(__file__).parents[2] / page).read_text("utf-8")
     config = text.split("```yaml\n")[1].split("```")[0]
     assert "authorization:" in config
     config = config.replace("YOUR_METRICS_TOKEN", METRICS_TOKEN)
-    config = config.replace("manager.example.com:8000", f"127.0.0.1:{reported.port}")
-    config = f"global:\n  scrape_interval: 1s\n{config}"
-    async with running_prometheus(programs, config, tmp_path) as prometheus:
-        (series,) = await prometheus.series("tobogganing_manager_clients_total")
-        assert float(series["value"][1]) == 1
+    config = config.replace("manager.example.com:8000", f"127.0.0.1:{port}")
+    return f"global:\n  scrape_interval: 1s\n{config}"
 
 
 async def test_promtool_has_nothing_against_our_names(
-    reported: Service, programs: Programs
+    kafka_settings: KafkaSettings, reported: Service, programs: Programs, tmp_path: Path
 ) -> None:
+    """Neither those of a manager, nor those of an exporter alone."""
     response = await reported.scrape()
     assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert lint(programs, response.content) == GUIDE_LINTS
-
-
-async def test_promtool_has_nothing_against_an_exporter_alone(
-    kafka_settings: KafkaSettings, reported: Service, programs: Programs, tmp_path: Path
-) -> None:
     async with Service("exporter", kafka_settings, tmp_path) as exporter:
         await exporter.wait_until_ready()
         own = await exporter.http.get("/-/metrics", headers=exporter.authorized)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.e2e.local_run import PARTS, LocalRun
 from tests.long import IS_LONG
+from tests.waiting import pause
 
 CLIENTS = 40
 SIGNALS = [signal.SIGTERM, signal.SIGKILL] if IS_LONG else [signal.SIGKILL]
@@ -71,7 +72,7 @@ class RestartFleet:
                     else:
                         self.refused.add(answer.status)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), 0.1)
+                await asyncio.wait_for(stop.wait(), 0.2)
 
     async def some_acknowledged(self, number: int = 2 * CLIENTS) -> None:
         """Wait until this number of further submissions was acknowledged."""
@@ -91,6 +92,7 @@ class RestartFleet:
                 async with http.get(url, params=after, headers=headers) as answer:
                     status, text = answer.status, await answer.text()
                     assert status in (200, 503, 504), text
+                await pause()
         found = re.findall(
             r'^tobogganing_client_bytes_sent\{client_id="([^"]+)".*\} (\S+)$', text, re.MULTILINE
         )

@@ -81,8 +81,8 @@ def test_a_taken_port_is_named_before_anything_is_started(state: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "number"),
     [
-        ("starting Kafka", signal.SIGTERM),
         ("starting processor and gateway", signal.SIGINT),
+        pytest.param("starting Kafka", signal.SIGTERM, marks=pytest.mark.long),
         pytest.param("starting Kafka", signal.SIGINT, marks=pytest.mark.long),
         pytest.param("starting processor and gateway", signal.SIGTERM, marks=pytest.mark.long),
     ],

@@ -26,26 +26,25 @@ def _is_healthy(url: str, context: ssl.SSLContext | None = None) -> bool:
         return bool(response.status == 200)
 
 
-def test_all_addresses_of_the_machine(tmp_path: Path) -> None:
-    with LocalRun(tmp_path / ".state", environ={"HOST": "::"}) as run:
+def test_all_addresses_of_the_machine_and_another_port_of_kafka(tmp_path: Path) -> None:
+    """Another program has taken the port that Kafka had before."""
+    folder = tmp_path / ".state" / "kafka"
+    folder.mkdir(parents=True)
+    taken, other = free_ports(2)
+    (folder / "ports").write_text(f"{taken} {other}")
+    with (
+        socket.create_server(("127.0.0.1", taken)),
+        LocalRun(tmp_path / ".state", environ={"HOST": "::"}) as run,
+    ):
         run.until_ready()
+        servers = (folder / "bootstrap-servers").read_text().strip()
+        assert servers != f"127.0.0.1:{taken}"
         assert "warning: HOST=:: without TLS" in run.output
         for host in ("127.0.0.1", "[::1]"):
             assert _is_healthy(f"http://{host}:{run.port}")
         urls = (run.state / "url").read_text().split()
         assert urls[0] == f"http://[::1]:{run.port}"
         assert run.paste(), "the printed block works with this address"
-        assert run.end(signal.SIGTERM) == 0
-
-
-def test_an_address_for_other_machines_is_printed(tmp_path: Path) -> None:
-    with LocalRun(tmp_path / ".state", environ={"HOST": "0.0.0.0"}) as run:
-        run.until_ready()
-        assert "warning: HOST=0.0.0.0 without TLS: API keys and tokens can be read" in run.output
-        assert "0.0.0.0" not in run.output.partition("Ready.")[2]
-        if address := own_address("0.0.0.0"):
-            assert f"http://{address}:{run.port}/" in run.output
-            assert _is_healthy(f"http://{address}:{run.port}")
         assert run.end(signal.SIGTERM) == 0
 
 
@@ -66,7 +65,9 @@ def test_https_with_the_printed_lines(tmp_path: Path) -> None:
         assert run.end(signal.SIGTERM) == 0
 
 
-def test_alerts_are_seen_on_the_first_day(tmp_path: Path) -> None:
+def test_an_address_for_other_machines_is_printed_and_alerts_are_seen_on_the_first_day(
+    tmp_path: Path,
+) -> None:
     or_give_up(prometheus_program)
 
     def get(url: str) -> Any:
@@ -75,8 +76,15 @@ def test_alerts_are_seen_on_the_first_day(tmp_path: Path) -> None:
         ) as response:
             return json.loads(response.read())["data"]
 
-    with LocalRun(tmp_path / ".state", environ={"PROMETHEUS": "1"}) as run:
+    environ = {"HOST": "0.0.0.0", "PROMETHEUS": "1"}
+    with LocalRun(tmp_path / ".state", environ=environ) as run:
         run.until_ready()
+        assert "warning: HOST=0.0.0.0 without TLS: API keys and tokens can be read" in run.output
+        assert "0.0.0.0" not in run.output.partition("Ready.")[2]
+        if address := own_address("0.0.0.0"):
+            assert f"http://{address}:{run.port}/" in run.output
+            assert _is_healthy(f"http://{address}:{run.port}")
+
         (line,) = [line for line in run.output.splitlines() if "/alerts" in line]
         url = line.split()[0].removesuffix("/alerts")
 
@@ -92,15 +100,3 @@ def test_alerts_are_seen_on_the_first_day(tmp_path: Path) -> None:
         assert run.end(signal.SIGTERM) == 0
         with pytest.raises(OSError, match="refused"):
             get(f"{url}/api/v1/rules")
-
-
-def test_the_kafka_port_that_another_program_has_taken_is_replaced(tmp_path: Path) -> None:
-    folder = tmp_path / ".state" / "kafka"
-    folder.mkdir(parents=True)
-    taken, other = free_ports(2)
-    (folder / "ports").write_text(f"{taken} {other}")
-    with socket.create_server(("127.0.0.1", taken)), LocalRun(tmp_path / ".state") as run:
-        run.until_ready()
-        servers = (folder / "bootstrap-servers").read_text().strip()
-        assert servers != f"127.0.0.1:{taken}"
-        assert run.end(signal.SIGTERM) == 0

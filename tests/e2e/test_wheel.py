@@ -5,13 +5,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.local_run import LocalRun
+from tests.long import IS_LONG
 
 ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.xdist_group("wheel")
 
 
 def _run(*command: str | Path, folder: Path) -> str:
@@ -24,7 +28,10 @@ def _run(*command: str | Path, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a virtual environment that has only the wheel and its dependencies."""
+    """The Python of a virtual environment that has only the wheel and its dependencies.
+
+    Its short form takes the dependencies from the environment of the tests.
+    """
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     for name in _run("git", "ls-files", folder=ROOT).splitlines():
@@ -39,10 +46,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "versions.txt").write_text(
         "\n".join(re.findall(r"^[A-Za-z0-9_.-]+==[^\\\n]+", pinned, re.MULTILINE))
     )
-    _run(sys.executable, "-m", "venv", folder / "venv", folder=folder)
+    _run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", folder=folder)
     python = folder / "venv" / "bin" / "python"
-    install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    _run(python, *install, "--constraint", folder / "versions.txt", built, folder=folder)
+    _run(
+        *(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile"),
+        *("--disable-pip-version-check", "--constraint", folder / "versions.txt"),
+        *(() if IS_LONG else ("--no-deps",)),
+        built,
+        folder=folder,
+    )
+    if not IS_LONG:
+        (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
+        (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     return python
 
 

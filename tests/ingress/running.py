@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from tests.debian import or_give_up
 from tests.deploy.kubectl import built, load_yaml
 from tests.deploy.manifests import KUBERNETES, Manifests
@@ -19,6 +21,8 @@ from tools import debian
 
 CONTROLLERS = ("ingress-haproxy", "ingress-nginx")
 """Components of deploy/kubernetes."""
+NGINX_FIRST = (pytest.param(CONTROLLERS[0], marks=pytest.mark.long), CONTROLLERS[1])
+"""The same for tests whose short form has nginx only. HAProxy is tested as the edge, too."""
 DEFAULT = "  - ../../components/ingress-haproxy\n"
 PROGRAMS: Mapping[str, Callable[[], debian.Program]] = {
     "ingress-haproxy": debian.haproxy,

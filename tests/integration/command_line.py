@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from service.config.settings import KafkaSettings
-from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, Service
+from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, NO_CAS, Service
 
 
 class Ended(NamedTuple):
@@ -37,7 +37,8 @@ class CommandLine:
     """The folder of another version of the packages, if the commands are of that version."""
 
     def __init__(self, url: str, **environ: str) -> None:
-        self._environ = os.environ | {"TOBOGGANING_URL": url, "ADMIN_TOKEN": ADMIN_TOKEN} | environ
+        own = {"TOBOGGANING_URL": url, "ADMIN_TOKEN": ADMIN_TOKEN}
+        self._environ = os.environ | NO_CAS | own | environ
 
     async def __call__(self, *words: str, stdin: str = "") -> Ended:
         """Run a command to its end; fail if it prints a traceback."""

@@ -1,13 +1,15 @@
 """The services on the session's Kafka."""
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from service.config.settings import KafkaSettings
-from tests.breakable import BreakableKafka, breakable_kafka
+from tests.breakable import BreakableKafka, breakable_kafka, needs_three
+from tests.conftest import fresh_topic_prefix
 from tests.integration.frames import PARTITIONS, FrameWriter, frame_writer
 from tests.integration.gateways import a_manager, running_gateways
 from tests.integration.processes import Service
@@ -22,6 +24,25 @@ def kafka_settings(kafka: SharedKafka, topic_prefix: str) -> KafkaSettings:
     return KafkaSettings(
         kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic_prefix=topic_prefix
     )
+
+
+@pytest.fixture(scope="module")
+def shared_settings(kafka: SharedKafka) -> KafkaSettings:
+    """One installation for all tests of a module (tests.integration.shared)."""
+    return KafkaSettings(
+        kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic_prefix=fresh_topic_prefix()
+    )
+
+
+@pytest.fixture(scope="module")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="module")
+def shared_signing_keys(shared_folder: Path) -> str:
+    """A folder with one signing key."""
+    return str(provide_signing_keys(shared_folder, {}))
 
 
 @pytest.fixture
@@ -44,12 +65,30 @@ def one_breakable(
         yield kafka
 
 
+_three = pytest.StashKey[BreakableKafka]()
+
+
 @pytest.fixture(scope="session")
 def three_breakable(
-    kafka_install: Install, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    kafka_install: Install,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[BreakableKafka]:
     with breakable_kafka(tmp_path_factory.mktemp("kafka"), kafka_install, nodes=3) as kafka:
+        request.config.stash[_three] = kafka
         yield kafka
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    """Stop the three brokers after the last test that needs them: idle, they take a tenth of a
+    core."""
+    result = yield
+    if needs_three(item) and not needs_three(nextitem) and _three in item.config.stash:
+        asyncio.run(item.config.stash[_three].stop())
+    return result
 
 
 @pytest.fixture

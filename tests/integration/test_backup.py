@@ -17,6 +17,7 @@ from tests.integration.frames import FrameWriter, client, ids_of
 from tests.integration.processes import Service, row_writer
 from tests.integration.test_commands import status_of, token_of
 from tests.integration.workers import WorkerLoad, a_worker, running, settled
+from tests.waiting import pause
 from tobogganing.backup.topic_snapshot import RegistrySnapshot
 
 
@@ -28,6 +29,7 @@ async def lose(settings: KafkaSettings, topic: str) -> None:
             topics = [topic]
             while topic in topics:
                 topics = await admin.list_topics()
+                await pause(0.02)
 
 
 async def rotated(manager: Service, id: str, key: str, times: int = 100) -> str:
@@ -139,6 +141,7 @@ async def test_rows_are_for_an_installation_without_processors(
     async with asyncio.timeout(30):
         while "runs: rows are restored" in line:
             line = await command.bad("restore", file)
+            await pause(0.5)
     assert "a processor has already run" in line
     assert (await command.good("restore", file, "--registry")).out.startswith("registry: 0 written")
     other = kafka_command(settings, KAFKA_PARTITIONS="7")

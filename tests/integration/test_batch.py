@@ -18,6 +18,7 @@ from service.config.settings import KafkaSettings
 from tests.breakable import ON_THREE
 from tests.integration.gateways import DEADLINE, find, frames_of, gateway, register
 from tests.integration.processes import Service, freeze
+from tests.waiting import pause
 from tobogganing.devstack.cluster import Cluster
 
 JSON = {"content-type": "application/json"}
@@ -173,7 +174,7 @@ async def test_items_of_a_failed_partition_have_retry(
         again = [items[place] for place in sorted(partial)]
         async with asyncio.timeout(60):
             while (await relay.post(again)).json()["accepted"] != len(again):
-                pass
+                await pause()
 
 
 async def test_no_item_of_a_503_batch_is_applied_later(
@@ -196,7 +197,7 @@ async def test_no_item_of_a_503_batch_is_applied_later(
         os.kill(process.pid, signal.SIGCONT)
         async with asyncio.timeout(30):
             while (await relay.post([item(1, 3)])).json()["accepted"] != 1:
-                pass
+                await pause()
         counted = [
             submission.metrics["bytes_sent"]
             for frame, appended in (await frames_of(own_settings)).values()

@@ -14,6 +14,7 @@ from tests.integration.gateways import gateway, registered
 from tests.integration.gateways import submit as submit_by_key
 from tests.integration.processes import Service
 from tests.integration.test_tokens import headend, submit, token
+from tests.waiting import pause
 from tobogganing.devstack.cluster import Cluster
 from tobogganing.devstack.install import Install
 
@@ -69,6 +70,7 @@ async def _lags(service: Service, clients: dict[str, dict[str, str]]) -> list[fl
     return lags
 
 
+@pytest.mark.long
 async def test_a_broker_clock_that_is_behind_invalidates_no_token_or_sample(
     cluster: FakedCluster, tmp_path: Path, signing_keys: str
 ) -> None:
@@ -95,6 +97,7 @@ async def test_a_broker_clock_that_is_behind_invalidates_no_token_or_sample(
         async with asyncio.timeout(30):
             while max(await _lags(services[0], clients)) < BEHIND / 2:
                 assert await submit(services[0], "h", before) == 200
+                await pause()
         services.append(await started())
         after = await token(services[1], "h", api_key)
         for service in services:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import (
     Browser,
@@ -16,10 +17,15 @@ from playwright.async_api import (
     expect,
 )
 
+from service.config.settings import KafkaSettings
 from tests.debian import chromium
 from tests.integration.demo_fleet import HOSTILE, Demo, create_fleet
+from tests.integration.gateways import a_manager
 from tests.integration.processes import METRICS_TOKEN, Service
+from tests.integration.shared import shared_services
 from tools.debian import Program
+
+pytestmark = shared_services("checkins_browser")
 
 SCREENSHOTS = os.environ.get("CHECKINS_SCREENSHOTS")
 """Folder for screenshots; set it to docs to update those of the documentation."""
@@ -33,7 +39,18 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Program:
     return chromium(tmp_path_factory.mktemp("chromium"))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def manager(
+    shared_settings: KafkaSettings, shared_folder: Path, shared_signing_keys: str
+) -> AsyncIterator[Service]:
+    async with (
+        Service("processor", shared_settings, shared_folder, WORKER_NAME="only") as processor,
+        a_manager(shared_settings, shared_folder, shared_signing_keys, processor) as manager,
+    ):
+        yield manager
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser(program: Program) -> AsyncIterator[Browser]:
     environ = program.environ | {"FONTCONFIG_FILE": str(program.path.parent / "fonts.conf")}
     async with async_playwright() as playwright:
@@ -46,9 +63,17 @@ async def browser(program: Program) -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def demo(manager: Service) -> Demo:
     return await create_fleet(manager)
+
+
+@pytest_asyncio.fixture(loop_scope="module", autouse=True)
+async def closed_pages(browser: Browser) -> AsyncIterator[None]:
+    """Close the pages of a test, which request news of the manager."""
+    yield
+    for context in browser.contexts:
+        await context.close()
 
 
 async def open_page(context: BrowserContext, faults: list[str]) -> Page:

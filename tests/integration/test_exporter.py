@@ -15,6 +15,7 @@ from contract.position import Position
 from contract.row import ROW_VERSION, EntityRow, encode_row
 from service.config.settings import KafkaSettings
 from tests.integration.processes import RowWriter, Service, row_writer
+from tests.waiting import pause
 from tobogganing.devstack.cluster import Cluster
 
 CLIENT = "client:c-1"
@@ -179,6 +180,7 @@ async def test_a_restart_serves_everything_or_nothing(rows: RowWriter, exporter:
                 assert response.status_code == 503
                 assert response.headers["retry-after"]
                 assert "waiting for" in response.json()["error"]
+                await pause()
         assert len(samples(response.text, "tobogganing_client_bytes_sent")) == count
         assert (await exporter.http.get("/-/ready")).status_code == 200
 
@@ -337,6 +339,7 @@ async def test_a_client_that_does_not_read_is_cut_off_without_affecting_others(
                 while await own_metric(exporter, name) == 0:
                     response = await exporter.scrape()
                     assert len(samples(response.text, "tobogganing_client_bytes_sent")) == 50_000
+                    await pause(0.3)
             text = b"".join(iter(lambda: idler.recv(1 << 20), b""))
         assert text.startswith(b"HTTP/1.1 200")
         assert len(text) < len(response.content)

@@ -21,7 +21,11 @@ NUMBER = 50
 
 
 @pytest.mark.parametrize(
-    ("properties", "kept"), [(FLUSH_EACH_APPEND, NUMBER), ({}, 0)], ids=["flushed", "usual"]
+    ("properties", "kept"),
+    [
+        pytest.param(FLUSH_EACH_APPEND, NUMBER, id="flushed"),
+        pytest.param({}, 0, id="usual", marks=pytest.mark.long),
+    ],
 )
 async def test_acknowledged_records_after_a_power_cut(
     kafka_install: Install, tmp_path: Path, properties: Mapping[str, object], kept: int

@@ -31,6 +31,7 @@ from tests.integration.gateways import (
     submit,
 )
 from tests.integration.processes import ADMIN_TOKEN, Service, freeze
+from tests.waiting import pause
 from tobogganing.devstack.cluster import Cluster
 
 PATIENCE = 4.0
@@ -147,9 +148,10 @@ async def until_accepted(service: Service, headers: dict[str, str], number: int)
                 receipt: str = answer.json()["receipt"]
                 return receipt
             assert answer.status_code == 503
+            await pause()
 
 
-@pytest.mark.parametrize("fault", ["killed", "frozen"])
+@pytest.mark.parametrize("fault", ["killed", pytest.param("frozen", marks=pytest.mark.long)])
 async def test_submissions_during_an_outage_get_503_in_time_and_are_never_applied(
     own_kafka: Cluster, own_settings: KafkaSettings, tmp_path: Path, signing_keys: str, fault: str
 ) -> None:
@@ -213,7 +215,7 @@ async def test_a_partition_recovers_when_its_leader_returns(
         await three_brokers.wait_until_ready()
         async with asyncio.timeout(40):
             while set(await submit_all()) != {200}:
-                pass
+                await pause()
         text = (await service.scrape()).text
         assert "tobogganing_gateway_producer_failures_total 0.0" not in text
 
@@ -242,6 +244,7 @@ async def test_a_gateway_is_not_ready_without_in_sync_replicas_and_recovers(
             answer = await service.http.get("/-/ready")
             if passed > NOT_READY_AFTER + 1:
                 assert answer.status_code == 503, "another producer gets no acknowledgement either"
+            await pause()
         for broker in others:
             broker.launch()
         await three_brokers.wait_until_ready()
@@ -281,7 +284,7 @@ class Stopping:
         waiting = f"tobogganing_gateway_waiting_submissions {count}.0\n"
         async with asyncio.timeout(5):
             while waiting not in (await self.service.scrape()).text:
-                pass
+                await pause(0.02)
         return flying
 
     async def counted(self) -> set[float]:
@@ -326,7 +329,14 @@ async def until_it_does_not_listen(service: Service) -> None:
             writer.close()
 
 
-@pytest.mark.parametrize("fault", ["killed", "frozen", "frozen to the end"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "frozen",
+        pytest.param("frozen to the end", marks=pytest.mark.long),
+        pytest.param("killed", marks=pytest.mark.long),
+    ],
+)
 async def test_a_503_during_a_stop_is_never_applied(stopping: Stopping, fault: str) -> None:
     stopping.freeze_broker()
     flying = await stopping.submissions(50)

@@ -25,10 +25,6 @@ UNKNOWN, UNASSIGNED, NOT_AUTHORIZED = -1, 31_000, 30
 BOUND = 45.0
 """Seconds within which a worker must be ready again, or have ended."""
 
-UNASSIGNED_IS_LONG = pytest.mark.parametrize(
-    "code", [UNKNOWN, pytest.param(UNASSIGNED, marks=pytest.mark.long)]
-)
-
 pytestmark = pytest.mark.xdist_group("group_errors")
 
 
@@ -89,57 +85,37 @@ def criticals(worker: Service) -> list[dict[str, Any]]:
     return [json.loads(line) for line in worker.faults()]
 
 
-@pytest.mark.parametrize(
-    ("request_name", "code"),
-    [
-        ("JoinGroup", UNKNOWN),
-        pytest.param("JoinGroup", UNASSIGNED, marks=pytest.mark.long),
-        ("SyncGroup", UNKNOWN),
-        pytest.param("SyncGroup", UNASSIGNED, marks=pytest.mark.long),
-        ("FindCoordinator", UNKNOWN),
-        ("OffsetFetch", UNKNOWN),
-        pytest.param("OffsetFetch", UNASSIGNED, marks=pytest.mark.long),
-    ],
-)
-async def test_an_error_while_a_worker_joins_is_retried(
-    proxy: KafkaProxy,
-    worker: Service,
-    settings: KafkaSettings,
-    frames: FrameWriter,
-    request_name: str,
-    code: int,
+JOINING = {
+    UNKNOWN: ("FindCoordinator", "JoinGroup", "SyncGroup", "OffsetFetch"),
+    UNASSIGNED: ("JoinGroup", "SyncGroup", "OffsetFetch"),
+}
+
+
+@pytest.mark.parametrize("code", [UNKNOWN, pytest.param(UNASSIGNED, marks=pytest.mark.long)])
+async def test_errors_of_the_coordinator_are_retried(
+    proxy: KafkaProxy, worker: Service, settings: KafkaSettings, frames: FrameWriter, code: int
 ) -> None:
-    proxy.fail(request_name, code, times=2)
+    """Those of each request of a join, then of heartbeats, then of commits."""
+    for name in JOINING[code]:
+        proxy.fail(name, code, times=2)
     async with worker:
         await worker.until("/-/ready", 200, BOUND)
         await applies(frames, settings, 1)
-        assert proxy.rewritten[request_name] == 2
+        assert [proxy.rewritten[name] for name in JOINING[code]] == [2] * len(JOINING[code])
         assert worker.faults() == []
 
-
-@UNASSIGNED_IS_LONG
-async def test_an_error_of_a_heartbeat_is_retried(
-    proxy: KafkaProxy, worker: Service, settings: KafkaSettings, frames: FrameWriter, code: int
-) -> None:
-    async with running(worker):
         proxy.fail("Heartbeat", code, times=2)
         async with asyncio.timeout(BOUND):
             while proxy.rewritten["Heartbeat"] < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
             while await metric(worker, "tobogganing_processor_heartbeat_age_seconds") > 1:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-        await applies(frames, settings, 1)
+        await applies(frames, settings, 2)
         assert await metric(worker, "tobogganing_processor_group_error_retries_total") >= 1
         assert worker.faults() == []
 
-
-@UNASSIGNED_IS_LONG
-async def test_an_error_of_a_commit_ends_no_worker(
-    proxy: KafkaProxy, worker: Service, settings: KafkaSettings, frames: FrameWriter, code: int
-) -> None:
-    async with running(worker):
         proxy.fail("OffsetCommit", code, times=2)
-        value = 0
+        value = 2
         async with asyncio.timeout(BOUND):
             while proxy.rewritten["OffsetCommit"] < 2:
                 value += 1

@@ -18,6 +18,7 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return older_version(tmp_path_factory.mktemp("versions"))
 
 
+@pytest.mark.long
 async def test_a_marked_ledger_survives_an_older_worker(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path, older: Path
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 from service.config.settings import KafkaSettings
 from tests.ingress import attacks
 from tests.ingress.installation import Installation, installation
-from tests.ingress.running import CONTROLLERS
+from tests.ingress.running import NGINX_FIRST
 from tests.integration.gateways import bearer, in_time, register, registered
 from tests.integration.processes import METRICS_TOKEN
 
@@ -24,7 +24,7 @@ MEBIBYTE = 1 << 20
 PROXYS_OWN = {502, 503, 504}
 
 
-@pytest.mark.parametrize("controller", CONTROLLERS)
+@pytest.mark.parametrize("controller", NGINX_FIRST)
 async def test_promises_hold_behind_an_ingress(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str, controller: str
 ) -> None:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from service.config.settings import KafkaSettings, Secret
 from tests.ingress.installation import Installation, installation
-from tests.ingress.running import CONTROLLERS
+from tests.ingress.running import NGINX_FIRST
 from tests.integration.gateways import ADMIN, register
 from tests.integration.processes import CA_PEM
 from tests.integration.test_client_certificates import VERSIONS, Agent
@@ -27,7 +27,7 @@ BODY = b'{"metrics":{"bytes_sent":1}}'
 HOUR = timedelta(hours=1)
 
 
-@pytest.mark.parametrize("controller", CONTROLLERS)
+@pytest.mark.parametrize("controller", NGINX_FIRST)
 async def test_certificates_through_an_ingress(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str, controller: str
 ) -> None:

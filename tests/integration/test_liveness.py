@@ -11,6 +11,7 @@ from contract.entity import entity_key
 from service.config.settings import KafkaSettings
 from tests.integration.frames import PARTITIONS, FrameWriter, client, ids_of
 from tests.integration.workers import Found, a_worker, running, settled
+from tests.waiting import pause
 from tobogganing.devstack.cluster import Cluster
 
 STUCK_AFTER = "4"
@@ -78,6 +79,7 @@ async def test_a_worker_is_healthy_during_an_outage_of_kafka_and_stops_in_the_ne
         deadline = asyncio.get_running_loop().time() + 12
         while asyncio.get_running_loop().time() < deadline:
             assert (await worker.http.get("/-/healthy")).status_code == 200
+            await pause()
         broker.launch()
         await worker.wait_until_ready()
         assert (await worker.http.get("/-/healthy")).status_code == 200

@@ -83,7 +83,7 @@ class MovingFleet:
             accepted = False
             while not accepted:
                 accepted = await self._post(http, id, metrics)
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
             self.acknowledged[id] = total
             self._news.set()
             if self.stop.is_set():

@@ -11,6 +11,7 @@ import httpx
 from service.config.settings import KafkaSettings
 from tests.integration.gateways import gateway, in_time, registered, submit
 from tests.integration.processes import freeze
+from tests.waiting import pause
 from tobogganing.devstack.cluster import Cluster
 
 ROOM = 20
@@ -47,7 +48,7 @@ async def test_excess_submissions_are_refused_at_once_and_accepted_ones_are_appl
             waiting = f"tobogganing_gateway_waiting_submissions {ROOM}.0\n"
             async with asyncio.timeout(5):
                 while waiting not in (await service.scrape()).text:
-                    pass
+                    await pause(0.02)
             before = service.resident_bytes()
             refused: list[tuple[float, httpx.Response]] = []
             until = time.monotonic() + SECONDS

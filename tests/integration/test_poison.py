@@ -26,6 +26,7 @@ from tests.integration.workers import (
     running,
     settled,
 )
+from tests.waiting import pause
 
 CAP = 1200
 """Dead letters per minute: a pause of 6 s allows 120 more."""
@@ -62,7 +63,13 @@ async def letters_of(settings: KafkaSettings) -> dict[int, list[tuple[int, int]]
 STOPPED = 'partition_stopped{partition="0",reason="dead_letters"}'
 
 
-@pytest.mark.parametrize("restarted", [False, True], ids=["left alone", "restarted"])
+@pytest.mark.parametrize(
+    "restarted",
+    [
+        pytest.param(False, id="left alone"),
+        pytest.param(True, id="restarted", marks=pytest.mark.long),
+    ],
+)
 async def test_a_flood_pauses_only_its_partition(
     settings: KafkaSettings, frames: FrameWriter, tmp_path: Path, restarted: bool
 ) -> None:
@@ -78,7 +85,7 @@ async def test_a_flood_pauses_only_its_partition(
         await until_metric(worker, 'partition_stopped{partition="1",reason="dead_letters"}', 0.0)
         async with asyncio.timeout(4):
             while entity_key("client", other) not in (await Found.of(settings)).rows:
-                pass
+                await pause()
         assert await metric(worker, STOPPED) == 1.0
         found = await Found.of(settings)
         assert CAP <= found.ledgers[0].dead_lettered < FLOOD
@@ -143,6 +150,7 @@ async def settled_but(settings: KafkaSettings, partition: int) -> None:
             ledgers = (await Found.of(settings)).ledgers
             if all(ledgers[each].offset >= ends[each] - 1 for each in others):
                 return
+            await pause()
 
 
 @pytest.fixture
@@ -196,7 +204,7 @@ async def test_an_undecodable_ledger_stops_its_partition_until_it_is_decodable(
         await frames.frame(1, client(b, bytes_sent=1))
         async with asyncio.timeout(30):
             while entity_key("client", b) not in (await Found.of(settings)).rows:
-                pass
+                await pause()
         assert entity_key("client", a) not in (await Found.of(settings)).rows
         await rows.ledger(0, 0, fills=False, read=1, applied=1)
         await worker.end(signal.SIGTERM)

@@ -44,7 +44,7 @@ async def test_a_submission_is_exported_on_the_same_port(manager: Service) -> No
     assert f"tobogganing_manager_http_requests_total{{{asked}}} 1.0" in lines
 
 
-async def test_every_family_is_exported_once(manager: Service) -> None:
+async def test_every_family_is_exported_once_and_pages_are_served(manager: Service) -> None:
     lines = (await manager.scrape()).text.splitlines()
     types = [line.split()[2:] for line in lines if line.startswith("# TYPE")]
     assert Counter(name for name, _ in types).most_common(1)[0][1] == 1
@@ -60,6 +60,14 @@ async def test_every_family_is_exported_once(manager: Service) -> None:
     assert helps == [name for name, _ in types]
     assert not [line for line in lines if "_created" in line]
     assert (await manager.http.get("/-/metrics")).status_code == 404
+
+    page = await manager.http.get("/")
+    assert page.status_code == 200
+    assert "/api/v1/openapi.json" in page.text
+    assert (await manager.http.get("/api/v1/openapi.json")).status_code == 200
+
+    assert await manager.end(signal.SIGTERM) == 0, "it stops cleanly"
+    assert manager.errors() == []
 
 
 async def test_a_shard_serves_its_partitions(
@@ -92,18 +100,6 @@ async def test_readiness_includes_the_processor(manager: Service, processor: Ser
     assert (await manager.scrape()).status_code == 200
     await processor.start()
     await manager.wait_until_ready()
-
-
-async def test_pages_are_served(manager: Service) -> None:
-    page = await manager.http.get("/")
-    assert page.status_code == 200
-    assert "/api/v1/openapi.json" in page.text
-    assert (await manager.http.get("/api/v1/openapi.json")).status_code == 200
-
-
-async def test_the_manager_stops_cleanly(manager: Service) -> None:
-    assert await manager.end(signal.SIGTERM) == 0
-    assert manager.errors() == []
 
 
 async def test_every_missing_setting_is_reported(

@@ -8,6 +8,7 @@ import sys
 
 from tests.integration.command_line import CommandLine, all_of
 from tests.integration.processes import ADMIN_TOKEN, Service
+from tests.waiting import pause
 
 
 async def simulate(
@@ -36,7 +37,9 @@ async def simulate(
 FLEET = ("--clients", "40", "--headends", "6", "--interval", "0.5")
 
 
-async def test_a_scrape_has_every_accepted_report(manager: Service) -> None:
+async def test_a_scrape_has_every_accepted_report_and_other_runs_say_how_they_ended(
+    manager: Service,
+) -> None:
     status, output = await simulate(manager.url, *FLEET, "--duration", "2")
     assert status == 0, output
     accepted = int(re.findall(r"^accepted +(\d+)", output, re.MULTILINE)[0])
@@ -52,15 +55,11 @@ async def test_a_scrape_has_every_accepted_report(manager: Service) -> None:
     status, output = await simulate(manager.url, *FLEET, "--duration", "1")
     assert status == 0, "registered ids get a suffix: " + output
 
-
-async def test_ctrl_c_gives_the_summary(manager: Service) -> None:
     status, output = await simulate(manager.url, *FLEET, stop_after_line="registered 46 in")
     assert "last receipts" in output
     assert "Traceback" not in output
     assert status == (0 if "accepted       0" not in output else 1)
 
-
-async def test_a_refused_fleet(manager: Service) -> None:
     status, output = await simulate(manager.url, *FLEET, token="wrong")
     assert status == 1
     assert "the credential is refused (401): check ADMIN_TOKEN" in output
@@ -73,6 +72,7 @@ async def test_an_outage_is_survived(manager: Service) -> None:
     playing = asyncio.create_task(simulate(manager.url, *fleet))
     while "tobogganing_client_last_check_in_timestamp{" not in (await manager.scrape()).text:
         assert not playing.done(), playing.result()
+        await pause()
     await manager.end(signal.SIGKILL)
     await manager.start()
     status, output = await playing

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from service.config.settings import KafkaSettings
 from tests.integration.gateways import (
@@ -29,9 +30,12 @@ from tests.integration.gateways import (
     submit,
 )
 from tests.integration.processes import ADMIN_TOKEN, Service
+from tests.integration.shared import shared_services
 from tests.integration.test_tokens import headend, jti_of, revoke, token
 from tests.integration.test_tokens import submit as submit_by_token
 from tests.waiting import eventually
+
+pytestmark = shared_services("slow_bodies")
 
 PATIENCE = 20.0
 ACCEPTED = re.compile(
@@ -102,17 +106,24 @@ class SlowRequest:
         return sum(float(value) for labels, value in found if "metrics_token" not in labels)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def admin_file(shared_folder: Path) -> Path:
+    """The file with the ADMIN_TOKEN of the gateways."""
+    file = shared_folder / "admin"
+    file.write_text(ADMIN_TOKEN)
+    return file
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pair(
-    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+    shared_settings: KafkaSettings, shared_folder: Path, shared_signing_keys: str, admin_file: Path
 ) -> AsyncIterator[list[Service]]:
     """Two gateways on one Kafka, which read their ADMIN_TOKEN from a file."""
-    (tmp_path / "admin").write_text(ADMIN_TOKEN)
-    extra = {"ADMIN_TOKEN": "", "ADMIN_TOKEN_FILE": str(tmp_path / "admin")}
+    extra = {"ADMIN_TOKEN": "", "ADMIN_TOKEN_FILE": str(admin_file)}
     async with contextlib.AsyncExitStack() as stack:
         services = [
             await stack.enter_async_context(
-                gateway(kafka_settings, tmp_path, signing_keys, **extra)
+                gateway(shared_settings, shared_folder, shared_signing_keys, **extra)
             )
             for _ in range(2)
         ]
@@ -173,13 +184,14 @@ async def until_token_refused(service: Service, id: str, text: str) -> None:
     await eventually(is_refused)
 
 
-async def submitted(settings: KafkaSettings) -> set[float]:
-    """Return every value in any submission of the topic."""
+async def submitted(settings: KafkaSettings, prefix: str) -> set[float]:
+    """Return every value in any submission of entities whose ids start so."""
     frames = (await frames_of(settings)).values()
     return {
         value
         for frame, _ in frames
         for each in frame.submissions
+        if each.id.startswith(prefix)
         for value in each.metrics.values()
     }
 
@@ -189,22 +201,22 @@ def metrics_path(id: str, collection: str = "clients") -> str:
 
 
 async def test_a_key_rotated_while_the_body_arrives_is_refused(
-    pair: list[Service], kafka_settings: KafkaSettings
+    pair: list[Service], shared_settings: KafkaSettings
 ) -> None:
     for form, there in itertools.product(FORMS, pair):
-        id = f"c-{form}-{there.port}"
+        id = f"rotated-{form}-{there.port}"
         old = await registered(pair[0], id)
         async with SlowRequest(pair[0], metrics_path(id), old, **FORMS[form]) as request:
             assert (await rotate(there, id, old)).status_code == 200
             await until_refused(pair[0], id, old)
             assert (await request.answer())[0] == 401
-    assert OLD not in await submitted(kafka_settings)
+    assert OLD not in await submitted(shared_settings, "rotated")
 
 
 async def test_an_old_key_is_accepted_during_its_overlap(pair: list[Service]) -> None:
     """A check against the current record must not refuse what that record still permits."""
     for form in FORMS:
-        id = f"c-{form}"
+        id = f"overlap-{form}"
         old = await registered(pair[0], id)
         async with SlowRequest(pair[0], metrics_path(id), old, **FORMS[form]) as request:
             answer = await rotate(pair[1], id, old, overlap_seconds=600)
@@ -213,21 +225,21 @@ async def test_an_old_key_is_accepted_during_its_overlap(pair: list[Service]) ->
 
 
 async def test_a_key_whose_overlap_ends_while_the_body_arrives_is_refused(
-    pair: list[Service], kafka_settings: KafkaSettings
+    pair: list[Service], shared_settings: KafkaSettings
 ) -> None:
-    old = await registered(pair[0], "c")
-    assert (await rotate(pair[0], "c", old, overlap_seconds=1)).status_code == 200
-    async with SlowRequest(pair[0], metrics_path("c"), old, one(OLD)) as request:
-        await until_refused(pair[0], "c", old)
+    old = await registered(pair[0], "ending")
+    assert (await rotate(pair[0], "ending", old, overlap_seconds=1)).status_code == 200
+    async with SlowRequest(pair[0], metrics_path("ending"), old, one(OLD)) as request:
+        await until_refused(pair[0], "ending", old)
         assert (await request.answer())[0] == 401
-    assert OLD not in await submitted(kafka_settings)
+    assert OLD not in await submitted(shared_settings, "ending")
 
 
 async def test_the_key_of_a_removed_client_never_submits_for_the_next_registration(
-    pair: list[Service], kafka_settings: KafkaSettings
+    pair: list[Service], shared_settings: KafkaSettings
 ) -> None:
     for form, there in itertools.product(FORMS, pair):
-        id = f"c-{form}-{there.port}"
+        id = f"removed-{form}-{there.port}"
         old = await registered(pair[0], id)
         async with SlowRequest(pair[0], metrics_path(id), old, **FORMS[form]) as request:
             answer = await there.http.delete(f"/api/v1/clients/{id}", headers=ADMIN)
@@ -235,17 +247,17 @@ async def test_the_key_of_a_removed_client_never_submits_for_the_next_registrati
             new = await registered(there, id)
             await until_known(pair[0], id, new, NEW)
             assert (await request.answer())[0] == 401
-    values = await submitted(kafka_settings)
+    values = await submitted(shared_settings, "removed")
     assert NEW in values
     assert OLD not in values
 
 
 async def test_a_body_completed_before_a_removal_belongs_to_the_old_registration(
-    pair: list[Service], kafka_settings: KafkaSettings
+    pair: list[Service], shared_settings: KafkaSettings
 ) -> None:
     """Whatever the response of a gateway that has read the removal or has not."""
     for number in range(10):
-        id = f"c-{number}"
+        id = f"completed-{number}"
         old = await registered(pair[0], id)
         async with SlowRequest(pair[0], metrics_path(id), old, one(OLD)) as request:
             await pair[1].http.delete(f"/api/v1/clients/{id}", headers=ADMIN)
@@ -253,25 +265,25 @@ async def test_a_body_completed_before_a_removal_belongs_to_the_old_registration
             assert (await request.answer())[0] in (200, 401)
         assert (await submit(pair[1], id, new, NEW)).status_code == 200
     incarnations: dict[float, dict[str, int]] = {OLD: {}, NEW: {}}
-    for frame, _ in (await frames_of(kafka_settings)).values():
+    for frame, _ in (await frames_of(shared_settings)).values():
         for each in frame.submissions:
-            if not each.removed:
+            if each.id.startswith("completed") and not each.removed:
                 incarnations[each.metrics["bytes_sent"]][each.id] = each.incarnation
     assert all(old < incarnations[NEW][id] for id, old in incarnations[OLD].items())
 
 
 async def test_a_relay_removed_or_rotated_while_its_batch_arrives_is_refused(
-    pair: list[Service], kafka_settings: KafkaSettings
+    pair: list[Service], shared_settings: KafkaSettings
 ) -> None:
-    await registered(pair[0], "c")
-    for form, change in itertools.product(batch_forms("c"), ("removed", "rotated")):
+    await registered(pair[0], "relay")
+    for form, change in itertools.product(batch_forms("relay"), ("removed", "rotated")):
         id = f"ey.{form}.{change}"  # it contains dots, like a token
         answer = await register(pair[0], "relays", name="R", relay_id=id, scope="all")
         relay = bearer(answer.json()["api_key"])
-        good = json.dumps([item("c", NEW)]).encode()
+        good = json.dumps([item("relay", NEW)]).encode()
         async with SlowRequest(pair[0], "/api/v1/metrics", relay, good) as request:
             assert (await request.answer())[0] == 200
-        slow = SlowRequest(pair[0], "/api/v1/metrics", relay, **batch_forms("c")[form])
+        slow = SlowRequest(pair[0], "/api/v1/metrics", relay, **batch_forms("relay")[form])
         async with slow as request:
             if change == "removed":
                 answer = await pair[0].http.delete(f"/api/v1/relays/{id}", headers=ADMIN)
@@ -279,52 +291,52 @@ async def test_a_relay_removed_or_rotated_while_its_batch_arrives_is_refused(
                 answer = await pair[0].http.post(f"/api/v1/relays/{id}/rotate-key", headers=ADMIN)
             assert answer.status_code == 200
             assert (await request.answer())[0] == 401
-    assert OLD not in await submitted(kafka_settings)
+    assert OLD not in await submitted(shared_settings, "relay")
 
 
 async def test_a_token_revoked_while_the_body_arrives_is_refused(
-    pair: list[Service], kafka_settings: KafkaSettings
+    pair: list[Service], shared_settings: KafkaSettings
 ) -> None:
-    for id in ("by-jti", "by-node", "by-key"):
+    for id in ("revoked-by-jti", "revoked-by-node", "revoked-by-key"):
         text = await token(pair[0], id, await headend(pair[0], id))
         body = json.dumps({"metrics": {"cpu_usage": OLD}}).encode()
         path = metrics_path(id, "headends")
         async with SlowRequest(pair[0], path, bearer(text), body) as request:
-            if id == "by-jti":
+            if id == "revoked-by-jti":
                 answer = await revoke(pair[1], ADMIN, jti=jti_of(text))
-            elif id == "by-node":
+            elif id == "revoked-by-node":
                 answer = await revoke(pair[1], ADMIN, node_id=id, node_type="headend")
             else:
                 answer = await pair[1].http.post(f"/api/v1/headends/{id}/rotate-key", headers=ADMIN)
             assert answer.status_code == 200
             await until_token_refused(pair[0], id, text)
             assert (await request.answer())[0] == 401
-    assert OLD not in await submitted(kafka_settings)
+    assert OLD not in await submitted(shared_settings, "revoked")
 
 
 async def test_a_token_that_expires_while_the_body_arrives_is_refused(
-    kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+    shared_settings: KafkaSettings, shared_folder: Path, shared_signing_keys: str
 ) -> None:
     extra = {"TOKEN_EXPIRY_HOURS": str(2 / 3600)}
-    async with gateway(kafka_settings, tmp_path, signing_keys, **extra) as service:
+    async with gateway(shared_settings, shared_folder, shared_signing_keys, **extra) as service:
         await service.wait_until_ready()
-        text = await token(service, "h", await headend(service, "h"))
+        text = await token(service, "expiring", await headend(service, "expiring"))
         body = json.dumps({"metrics": {"cpu_usage": OLD}}).encode()
         async with SlowRequest(
-            service, metrics_path("h", "headends"), bearer(text), body
+            service, metrics_path("expiring", "headends"), bearer(text), body
         ) as request:
-            await until_token_refused(service, "h", text)
+            await until_token_refused(service, "expiring", text)
             assert (await request.answer())[0] == 401
 
 
 async def test_an_admin_token_replaced_while_the_body_arrives_is_refused(
-    pair: list[Service], tmp_path: Path
+    pair: list[Service], admin_file: Path
 ) -> None:
-    await registered(pair[0], "c")
+    await registered(pair[0], "admin")
     bodies = {
-        "/api/v1/clients/register": {"name": "n", "type": "native", "client_id": "n"},
-        "/api/v1/clients/c/rotate-key": {"overlap_seconds": 60},
-        "/api/v1/auth/revoke": {"node_id": "c", "node_type": "client"},
+        "/api/v1/clients/register": {"name": "n", "type": "native", "client_id": "unknown"},
+        "/api/v1/clients/admin/rotate-key": {"overlap_seconds": 60},
+        "/api/v1/auth/revoke": {"node_id": "admin", "node_type": "client"},
     }
     async with contextlib.AsyncExitStack() as stack:
         requests = [
@@ -333,28 +345,38 @@ async def test_an_admin_token_replaced_while_the_body_arrives_is_refused(
             )
             for path, body in bodies.items()
         ]
-        (tmp_path / "admin").write_text("another-admin-token-of-the-tests")
+        await asyncio.to_thread(admin_file.write_text, "another-admin-token-of-the-tests")
 
         async def is_replaced() -> bool:
-            return (await pair[0].http.get("/api/v1/clients/c", headers=ADMIN)).status_code == 401
+            return (
+                await pair[0].http.get("/api/v1/clients/admin", headers=ADMIN)
+            ).status_code == 401
 
         await eventually(is_replaced)
         answers = [(await request.answer())[0] for request in requests]
     assert answers == [401, 401, 401]
     fresh = bearer("another-admin-token-of-the-tests")
-    assert (await pair[0].http.get("/api/v1/clients/n", headers=fresh)).status_code == 404
-    shown = (await pair[0].http.get("/api/v1/clients/c", headers=fresh)).json()
+    assert (await pair[0].http.get("/api/v1/clients/unknown", headers=fresh)).status_code == 404
+    shown = (await pair[0].http.get("/api/v1/clients/admin", headers=fresh)).json()
     assert "old_keys_valid_until" not in shown
+
+    await asyncio.to_thread(admin_file.write_text, ADMIN_TOKEN)
+
+    async def is_back() -> bool:
+        answers = [await each.http.get("/api/v1/clients", headers=ADMIN) for each in pair]
+        return {answer.status_code for answer in answers} == {200}
+
+    await eventually(is_back)
 
 
 async def test_a_key_whose_overlap_ends_does_not_rotate_its_successor(
     pair: list[Service],
 ) -> None:
-    old = await registered(pair[0], "c")
-    answer = await rotate(pair[0], "c", old, overlap_seconds=1)
+    old = await registered(pair[0], "successor")
+    answer = await rotate(pair[0], "successor", old, overlap_seconds=1)
     new = bearer(answer.json()["new_api_key"])
     body = json.dumps({"overlap_seconds": 0}).encode()
-    async with SlowRequest(pair[0], "/api/v1/clients/c/rotate-key", old, body) as request:
-        await until_refused(pair[0], "c", old)
+    async with SlowRequest(pair[0], "/api/v1/clients/successor/rotate-key", old, body) as request:
+        await until_refused(pair[0], "successor", old)
         assert (await request.answer())[0] == 401
-    assert (await submit(pair[0], "c", new, 1)).status_code == 200
+    assert (await submit(pair[0], "successor", new, 1)).status_code == 200

@@ -31,7 +31,13 @@ async def rows(settings: KafkaSettings) -> AsyncIterator[RowWriter]:
         yield writer
 
 
-@pytest.mark.parametrize("alive", [True, False], ids=["worker-alive", "worker-down"])
+@pytest.mark.parametrize(
+    "alive",
+    [
+        pytest.param(True, id="worker-alive"),
+        pytest.param(False, id="worker-down", marks=pytest.mark.long),
+    ],
+)
 async def test_records_after_a_lost_end_are_applied(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path, alive: bool
 ) -> None:
@@ -97,7 +103,13 @@ async def test_rows_written_before_their_ledger_are_not_newer_than_later_records
         assert await shown(broken) == {A: 2, B: 9}
 
 
-@pytest.mark.parametrize("alive", [True, False], ids=["worker-alive", "worker-down"])
+@pytest.mark.parametrize(
+    "alive",
+    [
+        pytest.param(True, id="worker-alive", marks=pytest.mark.long),
+        pytest.param(False, id="worker-down"),
+    ],
+)
 async def test_a_recreated_topic_is_read_from_its_start(
     settings: KafkaSettings, tmp_path: Path, alive: bool
 ) -> None:
@@ -415,7 +427,13 @@ async def end_of(settings: KafkaSettings, topic: str) -> int:
         return (await reader.end_offsets())[0]
 
 
-@pytest.mark.parametrize("both", [False, True], ids=["changelog", "changelog-and-source"])
+@pytest.mark.parametrize(
+    "both",
+    [
+        pytest.param(False, id="changelog", marks=pytest.mark.long),
+        pytest.param(True, id="changelog-and-source"),
+    ],
+)
 async def test_a_worker_rewrites_rows_that_the_changelog_has_lost(
     own_kafka: Cluster, broken: KafkaSettings, tmp_path: Path, both: bool
 ) -> None:

@@ -20,6 +20,7 @@ from tests.integration.secured_broker import (
     SecuredBroker,
     secured_broker,
 )
+from tests.waiting import pause
 from tobogganing.devstack.install import Install
 
 GROUP, LITERAL, DESCRIBE, DENY, ALLOW = 3, 3, 8, 2, 3
@@ -90,6 +91,7 @@ async def test_a_gateway_without_permission_to_see_stops_is_not_ready(
                 not_ready = await gateway.until("/-/ready", 503)
                 if not_ready.json()["waiting_for"] == [reason]:
                     break
+                await pause()
         (line,) = gateway.errors()
         assert "Kafka refuses to describe the processors' group" in line
 

@@ -83,7 +83,15 @@ async def until_read(values: Values, wanted: list[bytes]) -> None:
             await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, 7], ids=["empty", "shorter", "as-long", "longer"])
+@pytest.mark.parametrize(
+    "count",
+    [
+        pytest.param(0, id="empty", marks=pytest.mark.long),
+        pytest.param(1, id="shorter", marks=pytest.mark.long),
+        pytest.param(3, id="as-long", marks=pytest.mark.long),
+        pytest.param(7, id="longer"),
+    ],
+)
 async def test_a_recreated_topic_is_read_from_its_start(
     kafka_settings: KafkaSettings, count: int
 ) -> None:

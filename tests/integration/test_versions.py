@@ -21,6 +21,9 @@ from tests.integration.command_line import kafka_command
 from tests.integration.processes import ADMIN_TOKEN, Service
 from tests.integration.versions import next_version
 from tests.integration.workers import a_worker
+from tests.waiting import pause
+
+pytestmark = pytest.mark.xdist_group("versions")
 
 SHOWN = re.compile(r'^tobogganing_client_bytes_sent\{client_id="([^"]+)".*\} (\S+)$', re.M)
 FATES = ("applied", "stale", "late", "dead_lettered")
@@ -86,6 +89,7 @@ class MixedVersionFleet:
         async def reporting() -> None:
             while not stop.is_set():
                 await self.report(*gateways)
+                await pause()
 
         task = asyncio.create_task(reporting())
         try:
@@ -206,13 +210,14 @@ async def test_frames_of_newer_gateways_are_dead_letters_until_they_are_replayed
         assert "\n4 submissions sent\n" in replayed.out
         async with asyncio.timeout(60):
             while await fleet.shown(exporter) != fleet.acknowledged:
-                pass
+                await pause()
         assert (await command.good("dead-letters", "list", "--json")).documents != []
         sums = await ledgers(exporter)
         assert sums["read"] == sum(sums[name] for name in FATES)
         assert sums["lost"] == 0
 
 
+@pytest.mark.long
 async def test_older_exporters_show_old_values_until_they_are_upgraded(
     settings: KafkaSettings, tmp_path: Path, signing_keys: str, newer: Path
 ) -> None:

@@ -15,6 +15,7 @@ import pytest
 from service.config.settings import KafkaSettings
 from tests.integration.gateways import registered
 from tests.integration.processes import ADMIN_TOKEN, METRICS_TOKEN, Service, freeze
+from tests.waiting import pause
 from tobogganing.devstack.cluster import Cluster
 
 WORKERS = 3
@@ -82,7 +83,7 @@ async def scrape(service: Service) -> dict[str, float]:
 async def until(service: Service, name: str, value: float) -> None:
     async with asyncio.timeout(10):
         while (await scrape(service)).get(name) != value:
-            pass
+            await pause(0.02)
 
 
 async def test_metrics_of_all_workers_are_added_up(service: Service) -> None:
@@ -118,7 +119,7 @@ async def test_waiting_submissions_are_added_up(
         await until(service, WAITING, 0)
 
 
-@pytest.mark.parametrize("workers", [1, WORKERS])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), WORKERS])
 async def test_metrics_of_an_earlier_run_are_discarded(
     kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str, workers: int
 ) -> None:
@@ -136,7 +137,7 @@ async def test_metrics_of_an_earlier_run_are_discarded(
         await service.end(signal.SIGKILL)
         async with asyncio.timeout(15):
             while any(is_running(pid) for pid in pids):
-                await asyncio.to_thread(os.sched_yield)
+                await pause(0.02)
         assert list(folder.glob("*.db"))
         await service.start()
         await service.wait_until_ready()
@@ -155,7 +156,7 @@ async def test_a_killed_worker_is_replaced_and_its_counters_are_kept(service: Se
     assert await submit(service, headers, 60) == [200] * 60
     async with asyncio.timeout(30):
         while len(after := workers_of(service)) < WORKERS or victim in after:
-            await scrape(service)
+            await pause()
     samples = await scrape(service)
     assert samples[RECEIVED] == samples[REQUESTS] == 120
     for pid in after - before:  # only the new worker, to check that it serves
@@ -165,13 +166,15 @@ async def test_a_killed_worker_is_replaced_and_its_counters_are_kept(service: Se
         try:
             async with asyncio.timeout(30):
                 while (await submit(service, headers, 1)) != [200]:
-                    pass
+                    await pause(0.02)
         finally:
             for other in others:
                 os.kill(other, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "how", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+)
 async def test_a_stop_ends_all_workers_and_completes_accepted_requests(
     service: Service, how: signal.Signals
 ) -> None:
@@ -194,7 +197,7 @@ async def test_workers_exit_with_their_parent(service: Service) -> None:
     await service.end(signal.SIGKILL)
     async with asyncio.timeout(15):
         while any(is_running(pid) for pid in pids):
-            await asyncio.to_thread(os.sched_yield)
+            await pause(0.02)
 
 
 async def test_invalid_settings_are_reported_once(

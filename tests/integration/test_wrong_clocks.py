@@ -5,9 +5,9 @@ import datetime
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from aiokafka import AIOKafkaProducer
 
 from contract.entity import entity_key
@@ -15,14 +15,20 @@ from contract.registry import RECORD_VERSION, REVOCATION, RegistryRecord, encode
 from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options
 from service.kafka.topics import topics_from
+from tests.conftest import fresh_topic_prefix
 from tests.integration.gateways import ADMIN, registered, rotate
 from tests.integration.gateways import submit as submit_by_key
 from tests.integration.processes import ADMIN_TOKEN, Service
+from tests.integration.shared import shared_services
 from tests.integration.test_identity import registry_log
 from tests.integration.test_tokens import headend, jti_of, revoke, submit, token
 from tests.integration.test_tokens import rotate as rotate_signing_key
+from tests.shared_kafka import SharedKafka
 from tests.waiting import eventually
+from tobogganing.devstack.secrets import provide_signing_keys
 from tools import debian
+
+pytestmark = shared_services("wrong_clocks")
 
 OFF = 25 * 3600.0
 """Seconds: longer than a token is valid."""
@@ -72,12 +78,19 @@ class Pair:
         await eventually(is_refused)
 
 
-@pytest.fixture(params=[OFF, -OFF], ids=["ahead", "behind"])
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="module", params=[OFF, -OFF], ids=["ahead", "behind"]
+)
 async def pair(
-    request: pytest.FixtureRequest, kafka_settings: KafkaSettings, tmp_path: Path, signing_keys: str
+    request: pytest.FixtureRequest, kafka: SharedKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Pair]:
     (folder,) = debian.unpacked("libfaketime")
-    offset = tmp_path / "offset"
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=kafka.bootstrap_servers, kafka_topic_prefix=fresh_topic_prefix()
+    )
+    folder_of_pair = tmp_path_factory.mktemp("pair")
+    signing_keys = str(provide_signing_keys(folder_of_pair, {}))
+    offset = folder_of_pair / "offset"
     offset.write_text(f"{request.param:+.0f}")
     faked = {
         "LD_PRELOAD": str(next(folder.rglob("libfaketime.so.1"))),
@@ -90,13 +103,13 @@ async def pair(
     async with contextlib.AsyncExitStack() as stack:
         services = [
             await stack.enter_async_context(
-                Service(module, kafka_settings, tmp_path, **(common | extra))
+                Service(module, settings, folder_of_pair, **(common | extra))
             )
             for extra in ({}, faked)
         ]
         for service in services:
             await service.wait_until_ready()
-        yield Pair(kafka_settings, *services)
+        yield Pair(settings, *services)
 
 
 async def test_tokens_of_either_gateway_are_valid_on_both_until_revoked(pair: Pair) -> None:
@@ -117,8 +130,8 @@ async def test_tokens_of_either_gateway_are_valid_on_both_until_revoked(pair: Pa
 
 
 async def test_reported_times_are_those_of_the_brokers(pair: Pair) -> None:
-    api_key = await headend(pair.right, "h")
-    body = {"node_id": "h", "node_type": "headend", "api_key": api_key}
+    api_key = await headend(pair.right, "timed")
+    body = {"node_id": "timed", "node_type": "headend", "api_key": api_key}
     answer = await pair.wrong.http.post("/api/v1/auth/token", json=body)
     expires = datetime.datetime.fromisoformat(answer.json()["expires_at"]).timestamp()
     assert abs(expires - time.time() - 24 * 3600) < 60
@@ -131,7 +144,7 @@ async def test_reported_times_are_those_of_the_brokers(pair: Pair) -> None:
 
 async def test_keys_with_an_overlap_are_valid_on_both_gateways(pair: Pair) -> None:
     for number, here in enumerate((pair.right, pair.wrong)):
-        id = f"c-{number}"
+        id = f"overlap-{number}"
         old = await registered(here, id)
         assert (await rotate(here, id, old, overlap_seconds=600)).status_code == 200
         short = await registered(here, f"{id}-short")
@@ -155,7 +168,7 @@ async def test_old_signing_keys_and_removals_are_kept_as_long_as_needed(pair: Pa
         assert (await rotate_signing_key(service)).status_code == 200
         await pair.sweep()
         assert await pair.statuses("h", old) == [200, 200]
-        id = f"c-{service.port}"
+        id = f"removed-{service.port}"
         headers = await registered(service, id)
         assert (
             await service.http.delete(f"/api/v1/clients/{id}", headers=ADMIN)

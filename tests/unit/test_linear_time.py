@@ -73,9 +73,10 @@ def once(scan: Scan, input: str | bytes) -> float:
 
 def require_linear(scan: Scan, make: Callable[[int], str | bytes]) -> None:
     """Fail if 4 times the input takes more than MAX_RATIO times as long."""
-    if once(scan, make(LARGE)) < AT_LEAST:
-        return
     small, large = make(SMALL), make(LARGE)
+    first = once(scan, large)
+    if first < AT_LEAST or first < MAX_RATIO * seconds(scan, small):
+        return
     ratios = []
     for _ in range(3):  # a noisy machine may disturb one
         ratios.append(seconds(scan, large) / seconds(scan, small))

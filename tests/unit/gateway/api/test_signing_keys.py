@@ -109,6 +109,27 @@ async def test_a_key_is_published_before_it_is_used(
     assert b"PRIVATE" not in b"".join(record.value for record in registry_topic.records)
 
 
+async def test_a_key_is_published_as_soon_as_the_registry_was_read(
+    settings: GatewaySettings, registry_topic: InMemoryTopic, folder: FileKeyStore
+) -> None:
+    """A gateway is not ready before, so it does not wait for the next read of the folder."""
+    registry = RegistryWriter(settings, registry_topic)
+    registry_topic.followers.append(registry)
+    keys = SigningKeyManager(folder, registry, HOUR)
+    keys.interval = HOUR
+    running = asyncio.create_task(keys.run())
+    try:
+        await asyncio.sleep(2 * keys.start_interval)
+        assert keys.signing_key() is None
+        registry.tailer.caught_up = True
+        registry_topic.deliver(registry)
+        async with asyncio.timeout(5):
+            while keys.signing_key() is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    finally:
+        running.cancel()
+
+
 async def test_only_the_last_new_key_by_name_is_published(
     settings: GatewaySettings, registry_topic: InMemoryTopic, folder: FileKeyStore
 ) -> None:

@@ -22,7 +22,8 @@ def split(content: bytes) -> list[bytes]:
 
 
 def array(piece: bytes, size: int = MAX_BATCH_BYTES) -> bytes:
-    return b"[%b]" % b",".join([piece] * (size // (len(piece) + 1) - 2))
+    count = size // (len(piece) + 1) - 2
+    return b"[%b%b]" % ((piece + b",") * (count - 1), piece)
 
 
 @pytest.mark.parametrize("between", [b",", b", ", b" ,\r\n  "])

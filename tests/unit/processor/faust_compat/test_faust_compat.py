@@ -5,6 +5,7 @@ import importlib.metadata
 import faust
 import pytest
 from faust.streams import Stream
+from faust.tables import TableManager
 from faust.tables.base import Collection
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 
@@ -23,7 +24,8 @@ def test_the_version_is_the_pinned_one() -> None:
         (Consumer, ("_new_offset", "_add_gap", "_commit", "_getmany", "_new_consumer_thread")),
         (Stream, ("_enable_passive", "add_processor", "current_event", "enable_acks")),
         (faust.App, ("_consumer", "_crash", "_create_directories")),
-        (faust.Worker, ("_setup_logging",)),
+        (faust.Worker, ("_setup_logging", "_sentinel_task")),
+        (TableManager, ("_update_channels", "recovery")),
         (Collection, ("_new_store",)),
     ],
 )
