@@ -31,11 +31,11 @@ from gateway.api.schemas import (
 )
 from gateway.body.arrays import TooManyElementsError
 from gateway.body.json import BODY, BodyError, StructDecoder
-from gateway.body.memory_budget import BudgetExceededError, MemoryBudget
 from gateway.body.reader import NDJSON, overloaded, read_compressible_body
 from gateway.ingest.batch_decoder import split_lines
 from service.http.application import TemplateRoute, route
 from service.http.errors import ApiError, unavailable
+from service.memory_budget import BudgetExceededError, MemoryBudget
 from service.metrics.requests import address_of
 from service.slices import Slices
 

@@ -9,9 +9,9 @@ from starlette.requests import Request
 
 from gateway.body.compression import decompress
 from gateway.body.json import BODY, BodyError
-from gateway.body.memory_budget import BudgetExceededError, MemoryBudget, Reservation
 from service.compression import CODINGS, DecompressedTooLargeError
 from service.http.errors import ApiError, unavailable
+from service.memory_budget import BudgetExceededError, MemoryBudget, Reservation
 
 Headers = dict[bytes, bytes]
 

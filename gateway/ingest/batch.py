@@ -15,7 +15,6 @@ from starlette.responses import Response
 from contract.registry import RELAY, RegistryRecord
 from gateway.body.arrays import TooManyElementsError
 from gateway.body.json import BodyError
-from gateway.body.memory_budget import BudgetExceededError, MemoryBudget
 from gateway.body.reader import JSON, NDJSON, bad_request, overloaded, read_compressible_body
 from gateway.ingest.batch_decoder import MAX_ITEMS, BatchDecoder, Item
 from gateway.ingest.parts import IngestParts
@@ -26,6 +25,7 @@ from gateway.registry.relay_scope import scope_of
 from service.http.application import TemplateRoute, route
 from service.http.bearer_auth import bearer_credential
 from service.http.errors import ApiError, unavailable
+from service.memory_budget import BudgetExceededError, MemoryBudget
 
 PATH = "/api/v1/metrics"
 MAX_BATCH_BYTES = 8 * 1024 * 1024

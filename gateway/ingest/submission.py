@@ -21,7 +21,6 @@ from contract.kinds import EntityKind
 from contract.position import Receipt
 from contract.registry import RegistryRecord
 from gateway.body.json import MAX_IGNORED_NAMES, BodyError
-from gateway.body.memory_budget import BudgetExceededError, MemoryBudget
 from gateway.body.reader import JSON, bad_request, overloaded, read_compressible_body
 from gateway.ingest.arrival import HEADER
 from gateway.ingest.backfill import BackfillDecoder, may_be_backfill
@@ -40,6 +39,7 @@ from service.http.application import TemplateRoute, route
 from service.http.bearer_auth import parse_bearer
 from service.http.connection.fast_path import FastPathExchange, RawHeaders
 from service.http.errors import ApiError, unavailable
+from service.memory_budget import BudgetExceededError, MemoryBudget
 from service.metrics.requests import RequestMetrics
 
 log = structlog.get_logger(__name__)

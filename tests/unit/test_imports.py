@@ -76,6 +76,7 @@ LAYERS = {
         *(
             "startup",
             "gc_tuning",
+            "memory_budget",
             "rate_limiter",
             "compression",
             "metrics",

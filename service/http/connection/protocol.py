@@ -13,53 +13,36 @@ closed after the last of these responses.
 """
 
 import asyncio
-import logging
 from typing import Any
 
 import orjson
 import structlog
 
+from service.http.connection.asgi_cycle import AsgiCycle, make_scope
 from service.http.connection.fast_path import (
     FastPathExchange,
     FastPathHandler,
     encode_error,
 )
-from service.http.connection.head_memory import FREE, Heads
-from service.http.connection.idle_connections import idle_connections_of
 from service.http.connection.idle_timer import IdleTimer
-from service.http.connection.pending_bodies import PendingBodyLimit
 from service.http.connection.request_buffer import RequestBuffer, is_plain
-from service.http.connection.request_cycles import make_cycle
-from service.http.connection.request_head import PEER, Request, RequestError
+from service.http.connection.request_head import Request, RequestError
 from service.http.connection.request_parser import RequestParser
+from service.http.connection.server_limits import limits_of
 from service.http.uvicorn_compat import (
-    HIGH_WATER_LIMIT,
     Config,
     FlowControl,
-    RequestResponseCycle,
     ServerState,
-    get_local_addr,
     get_remote_addr,
     is_ssl,
 )
+from service.memory_budget import BudgetExceededError, Reservation
 
 log = structlog.get_logger(__name__)
-_uvicorn_log = logging.getLogger("uvicorn.error")
 
-
-class _Output:
-    """The transport of a request cycle; `close` lingers, so that the client can read the
-    response."""
-
-    __slots__ = ("_protocol", "is_closing", "write")
-
-    def __init__(self, protocol: "LimitedProtocol", transport: asyncio.Transport) -> None:
-        self._protocol = protocol
-        self.write = transport.write
-        self.is_closing = transport.is_closing
-
-    def close(self) -> None:
-        self._protocol.finish()
+FREE_HEAD = 4 * 1024
+"""Bytes of heads and unparsed input that a connection may always hold, so that ordinary requests
+are never refused because of other connections."""
 
 
 class LimitedProtocol(asyncio.Protocol):
@@ -107,9 +90,9 @@ class LimitedProtocol(asyncio.Protocol):
         # Of the application itself, not of uvicorn's wrappers.
         self._fast_path: FastPathHandler | None = getattr(config.app, "fast_path", None)
         self._parser = RequestParser(self, self.max_header_bytes)
-        self._active: RequestResponseCycle | FastPathExchange | None = None
+        self._active: AsgiCycle | FastPathExchange | None = None
         """The request whose response is not complete."""
-        self._incoming: RequestResponseCycle | None = None
+        self._incoming: AsgiCycle | None = None
         """The request whose body is being received, unless it is buffered."""
         self._write_timer: asyncio.TimerHandle | None = None
         self._stopping = False
@@ -127,12 +110,12 @@ class LimitedProtocol(asyncio.Protocol):
         """Whether parsing continues in the next iteration of the event loop."""
         self._was_answered = False
         """Whether a request was completed since the timer was started."""
-        self._idle_connections = idle_connections_of(server_state)
-        self._heads = Heads(self._idle_connections)
+        self._limits = limits_of(server_state)
+        self._heads = Reservation(self._limits.heads)
+        """Bytes of heads and unparsed input beyond FREE_HEAD."""
         self._head_size = 0
         """Bytes that are counted for the head of the active request."""
-        self._pending_bodies = PendingBodyLimit(self._idle_connections)
-        self._buffer = RequestBuffer(self._loop, self._idle_connections, self._release_buffer)
+        self._buffer = RequestBuffer(self._loop, self._limits.buffered, self._release_buffer)
         self._is_idle = False
         self._idle_timer = IdleTimer(self._loop, self._on_idle_timeout)
         """Closes the connection while no request is received or active."""
@@ -146,11 +129,11 @@ class LimitedProtocol(asyncio.Protocol):
         # TLS pauses at its limit, not above it: with a limit of 0 it would pause without output.
         transport.set_write_buffer_limits(1 if is_ssl(transport) else 0, 0)
         self.client = _without_mapping(get_remote_addr(transport))
-        if len(connections) > self.max_connections and not self._idle_connections.evict_oldest():
+        if len(connections) > self.max_connections and not self._limits.idle.evict_oldest():
             full = "Too many connections: try again"
             self._refuse(RequestError(503, full, b"retry-after: 1\r\n"))
         else:
-            self._idle_connections.mark_idle(self)
+            self._limits.idle.mark_idle(self)
             self._idle_timer.start(self.header_timeout)
 
     def evict(self) -> None:
@@ -167,17 +150,15 @@ class LimitedProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._server_state.connections.discard(self)
         self._cancel_write_timeout()
-        self._idle_connections.mark_busy(self)
-        self._idle_connections.unread.discard(self)
+        self._limits.idle.mark_busy(self)
+        self._limits.unread.discard(self)
         self._buffer.release()
-        self._pending_bodies.clear()
-        self._heads.hold(0)
+        self._heads.resize(0)
         self._idle_timer.cancel()
         self._input_ended = True
         self._parser.discard()
         if self._active is not None:
-            self._active.disconnected = True
-            self._active.message_event.set()
+            self._active.disconnect()
         self.flow.resume_writing()
 
     def pause_writing(self) -> None:
@@ -185,11 +166,11 @@ class LimitedProtocol(asyncio.Protocol):
         self._parser.is_paused = True
         if self._write_timer is None:
             self._write_timer = self._loop.call_later(self.write_timeout, self.abort)
-        self._idle_connections.unread.add(self, self.transport.get_write_buffer_size())
+        self._limits.unread.add(self, self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         self._cancel_write_timeout()
-        self._idle_connections.unread.discard(self)
+        self._limits.unread.discard(self)
         self.flow.resume_writing()
         if self._active is None:
             self._parser.is_paused = False
@@ -225,7 +206,9 @@ class LimitedProtocol(asyncio.Protocol):
     def on_response_complete(self) -> None:
         """Continue with the next request."""
         self._server_state.total_requests += 1
-        self._active = None
+        if self._active is not None:
+            self._active.drop_body()
+            self._active = None
         if self._stopping or self._input_ended:
             self.finish()
         if self._lingers or self.transport.is_closing():
@@ -233,7 +216,6 @@ class LimitedProtocol(asyncio.Protocol):
         self._was_answered = True
         self._parser.is_paused = self.flow.write_paused
         if not self._is_parsing:
-            self._pending_bodies.drop_completed()
             self._head_size = 0
             self._continue()
 
@@ -267,9 +249,7 @@ class LimitedProtocol(asyncio.Protocol):
         if self._buffer.request is not None:
             self._buffer.add(body)
         elif self._incoming is not None and not self._incoming.response_complete:
-            if not self._pending_bodies.has_capacity(len(body)):
-                raise _overloaded()
-            self._append_body(self._incoming, body)
+            self._incoming.append(body)
 
     def on_message_complete(self) -> None:
         if self._buffer.request is not None:
@@ -283,13 +263,12 @@ class LimitedProtocol(asyncio.Protocol):
         if cycle.response_complete:
             self._was_answered = True
         else:
-            cycle.more_body = False
-            cycle.message_event.set()
+            cycle.complete_body()
 
     @property
     def header_lines(self) -> bytes:
         """The default header lines of a response."""
-        return self._idle_connections.header_lines(self._server_state.default_headers)
+        return b"".join([b"%b: %b\r\n" % each for each in self._server_state.default_headers])
 
     def write_response(self, data: bytes, keep_alive: bool) -> None:
         """Write a response in one call, and close the connection if it is the last one."""
@@ -302,7 +281,7 @@ class LimitedProtocol(asyncio.Protocol):
         self._is_parsing = True
         try:
             more = self._parser.feed(data)
-        except RequestError as error:
+        except (RequestError, BudgetExceededError) as error:
             more = False
             self._refuse(error)
         self._is_parsing = False
@@ -312,9 +291,10 @@ class LimitedProtocol(asyncio.Protocol):
             self._loop.call_soon(self._continue_later)
         if more or parser.is_waiting:
             self.flow.pause_reading()
-        size = parser.unparsed + self._head_size
-        if (size > FREE or self._heads.counted) and not self._heads.hold(size):
-            self._refuse(_overloaded())
+        try:
+            self._reserve_head(parser.unparsed + self._head_size)
+        except BudgetExceededError as error:
+            self._refuse(error)
         self._set_countdown()
         if self._at_eof and not (more or parser.is_waiting or self._end_input()):
             self.transport.close()
@@ -322,15 +302,15 @@ class LimitedProtocol(asyncio.Protocol):
     def _set_countdown(self) -> None:
         if self._buffer.request is not None:
             self._idle_timer.pause()
-            self._idle_connections.mark_busy(self)
+            self._limits.idle.mark_busy(self)
             self._buffer.start_timer()
         elif self._active is not None:
             self._idle_timer.pause()
-            self._idle_connections.mark_busy(self)
+            self._limits.idle.mark_busy(self)
         elif self._input_ended:
             return
         elif self._was_answered:
-            self._idle_connections.mark_idle(self)
+            self._limits.idle.mark_idle(self)
             self._is_idle = self._parser.is_between
             if self._is_idle:
                 self._pipelined = 0
@@ -351,7 +331,7 @@ class LimitedProtocol(asyncio.Protocol):
         if self._is_parsing or self._input_ended or self.transport.is_closing():
             return
         self.flow.resume_reading()
-        if self._parser.unparsed or self._at_eof or self._heads.counted:
+        if self._parser.unparsed or self._at_eof or self._heads.size:
             self._parse(b"")
         else:
             self._set_countdown()
@@ -376,87 +356,66 @@ class LimitedProtocol(asyncio.Protocol):
     def _release_buffer(self) -> None:
         try:
             self._enter_asgi()
-        except RequestError as error:
+        except BudgetExceededError as error:
             self._refuse(error)
 
     def _enter_asgi(self) -> None:
         """Pass the buffered request to ASGI, with the part of its body that was received.
 
         Raises:
-            RequestError: the body exceeds the limit; the request stays buffered.
+            BudgetExceededError: there is no capacity for it; the request stays buffered.
         """
         request = self._buffer.request
         assert request is not None
-        if not self._pending_bodies.has_capacity(self._buffer.received):
-            raise _overloaded()
-        self._begin_cycle(request)
-        assert self._incoming is not None
-        for chunk in self._buffer.release():
-            self._append_body(self._incoming, chunk)
+        self._begin_cycle(request, self._buffer.body())
+        self._buffer.release()
 
-    def _append_body(self, cycle: RequestResponseCycle, chunk: bytes) -> None:
-        cycle.body += chunk
-        if len(cycle.body) > HIGH_WATER_LIMIT:
-            self.flow.pause_reading()
-        cycle.message_event.set()
-        self._pending_bodies.add(cycle, len(chunk))
-
-    def _begin_cycle(self, request: Request) -> None:
-        """Start the application's task for a request.
+    def _begin_cycle(self, request: Request, body: bytes = b"") -> None:
+        """Start the application's task for a request; `body` is the part that was received.
 
         Raises:
-            RequestError: the head exceeds the memory limit.
+            BudgetExceededError: there is no capacity for its head or body.
         """
-        size = request.size
-        if size > FREE and not self._heads.hold(size):
-            raise _overloaded()
-        self._head_size = size
-        raw_path, _, query = request.target.partition(b"?")
-        path = raw_path.decode("ascii")
-        scope = {
-            "type": "http",
-            "asgi": {"version": self._config.asgi_version, "spec_version": "2.3"},
-            "http_version": request.version,
-            "server": get_local_addr(self.transport),
-            "client": self.client,
-            PEER: self.client,
-            "scheme": "https" if is_ssl(self.transport) else "http",
-            "method": request.method.decode("ascii"),
-            "root_path": "",
-            # Not decoded: proxies route by the path as sent, so the application does too.
-            "path": path,
-            "raw_path": raw_path,
-            "query_string": query,
-            "headers": request.headers(),
-            "state": self._app_state.copy(),
-        }
-        cycle = make_cycle(
+        self._reserve_head(request.size)
+        cycle = AsgiCycle(
             request,
-            scope=scope,
-            transport=_Output(self, self.transport),
+            body,
+            self._limits.pending,
+            self.transport,
+            self.finish,
+            scope=make_scope(request, self.transport, self.client, self._app_state),
             flow=self.flow,
-            logger=_uvicorn_log,
-            access_logger=_uvicorn_log,
-            access_log=False,
             default_headers=self._server_state.default_headers,
             keep_alive=request.keep_alive and not self._stopping,
             on_response=self.on_response_complete,
         )
+        self._head_size = request.size
         self._active = self._incoming = cycle
         self._parser.is_paused = True
-        app = self._pending_bodies.track(cycle, self._config.loaded_app)
-        task = self._loop.create_task(cycle.run_asgi(app))
+        task = self._loop.create_task(cycle.run_asgi(self._config.loaded_app))
         tasks = self._server_state.tasks
         task.add_done_callback(tasks.discard)
         tasks.add(task)
 
-    def _refuse(self, error: RequestError) -> None:
+    def _reserve_head(self, size: int) -> None:
+        """Count bytes of heads and unparsed input.
+
+        Raises:
+            BudgetExceededError: all connections together hold too many.
+        """
+        if size > FREE_HEAD or self._heads.size:
+            self._heads.resize(max(0, size - FREE_HEAD))
+
+    def _refuse(self, error: RequestError | BudgetExceededError) -> None:
         """Stop reading. Respond to complete requests, or else with the error, and close the
         connection.
 
         No error is sent if it could be mistaken for the response to another request, or if the
         response to this request was started.
         """
+        if isinstance(error, BudgetExceededError):
+            full = "Too much data is being received: try again"
+            error = RequestError(503, full, b"retry-after: 1\r\n")
         begun = self._incoming
         if self._end_input():
             return
@@ -476,8 +435,7 @@ class LimitedProtocol(asyncio.Protocol):
             return
         self._lingers = self._input_ended = True
         if self._active is not None:
-            self._active.disconnected = True
-            self._active.message_event.set()
+            self._active.disconnect()
             self._active = None
         self._parser.discard()
         if self.transport.can_write_eof():
@@ -485,7 +443,7 @@ class LimitedProtocol(asyncio.Protocol):
         else:  # TLS: its close also sends what is left, and waits for the client's
             self.transport.close()
         self.flow.resume_reading()
-        self._idle_connections.mark_idle(self)
+        self._limits.idle.mark_idle(self)
         self._idle_timer.start(self.linger)
 
     def _end_input(self) -> bool:
@@ -499,9 +457,7 @@ class LimitedProtocol(asyncio.Protocol):
             self._buffer.release()
         cycle, self._incoming = self._incoming, None
         if cycle is not None and not cycle.response_complete:
-            self._pending_bodies.drop(cycle)
-            cycle.disconnected = True
-            cycle.message_event.set()
+            cycle.disconnect()
             self._active = None
         if self._active is None:
             return False
@@ -528,7 +484,3 @@ def _without_mapping(address: tuple[str, int] | None) -> tuple[str, int] | None:
         return None
     host, port = address
     return host.removeprefix("::ffff:") if "." in host else host, port
-
-
-def _overloaded() -> RequestError:
-    return RequestError(503, "Too much data is being received: try again", b"retry-after: 1\r\n")

@@ -1,4 +1,4 @@
-"""A budget for the memory that request bodies use."""
+"""Budgets for the memory that requests use before they are authenticated or complete."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,9 @@ class BudgetExceededError(Exception):
 
 
 class Reservation:
-    """The bytes that one request has reserved."""
+    """The bytes that one request or connection has reserved."""
+
+    __slots__ = ("budget", "size")
 
     def __init__(self, budget: "MemoryBudget") -> None:
         self.budget = budget
@@ -20,12 +22,17 @@ class Reservation:
         """Reserve `size` more bytes; a negative size releases them.
 
         Raises:
-            BudgetExceededError: the budget would be exceeded.
+            BudgetExceededError: the budget would be exceeded; nothing has changed.
         """
-        if self.budget.reserved + size > self.budget.size:
+        if size > 0 and self.budget.reserved + size > self.budget.size:
             raise BudgetExceededError
         self.budget.reserved += size
         self.size += size
+
+    def resize(self, size: int) -> None:
+        """Reserve `size` bytes in all; raises as `add`."""
+        if size != self.size:
+            self.add(size - self.size)
 
 
 class MemoryBudget:
@@ -44,4 +51,4 @@ class MemoryBudget:
         try:
             yield reservation
         finally:
-            self.reserved -= reservation.size
+            reservation.resize(0)
