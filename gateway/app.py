@@ -182,11 +182,9 @@ class Gateway:
             Slices(),
             now=cluster_time.latest_seconds,
         )
-        self._submissions = {
-            kind: SubmissionEndpoint(kind, parts, requests) for kind in KINDS.values()
-        }
+        self._submissions = [SubmissionEndpoint(kind, parts) for kind in KINDS.values()]
         self._batches = BatchEndpoint(parts)
-        self.fast_path = FastPathSubmissions(self._submissions.items())
+        self.fast_path = FastPathSubmissions(parts, requests, self._submissions)
         self._gauges = CallbackGauges()
         self._gauges.set_function(self.metrics.waiting, lambda: self.batcher.pending)
         self._stopped = StoppedPartitions(settings, self.batcher)
@@ -205,7 +203,7 @@ class Gateway:
             for resource in (*RESOURCES, ENROLMENTS)
         )
         return [
-            *(endpoint.route() for endpoint in self._submissions.values()),
+            *(endpoint.route() for endpoint in self._submissions),
             self._batches.route(),
             *RegistrationEndpoints(parts, registrar).routes(),
             BulkRegistrationEndpoint(parts, registrar).route(),

@@ -37,7 +37,12 @@ from gateway.registry.named_keys import owner_of
 from gateway.registry.refusals import RefusalRecorder
 from gateway.registry.writer import RegistryWriter
 from service.http.auth_failures import AuthFailureLimiter
-from service.http.bearer_auth import StaticTokenAuth, bearer_credential
+from service.http.bearer_auth import (
+    AUTHORIZATION,
+    StaticTokenAuth,
+    bearer_credential,
+    parse_bearer,
+)
 from service.http.connection.fast_path import RawHeaders
 from service.http.errors import ApiError, unavailable
 from service.kafka.tailer import KafkaUnreachableError
@@ -126,12 +131,21 @@ class Authenticator:
             raise self._failure(previous.kind, previous.id, scope)
         return record
 
-    def check_cached(self, kind: EntityKind, id: str, credential: str) -> RegistryRecord | None:
-        """Return the result of `check` if it is known without a request to Kafka, else None.
+    def check_cached(
+        self, kind: EntityKind, id: str, headers: RawHeaders, peer: tuple[str, int] | None
+    ) -> RegistryRecord | None:
+        """Return the result of `check` for the credential of a request if it is known without a
+        request to Kafka, else None.
 
         Counts an attempt only if it returns a record.
         """
         if not self._registry.is_current:
+            return None
+        authorization = headers.get(AUTHORIZATION)
+        if authorization is None:
+            return self._certificates.check_cached(kind.name, id, headers, peer)
+        credential = parse_bearer(authorization)
+        if credential is None:
             return None
         if kind.credential == "jwt":
             return self._check_cached_token(kind.name, id, credential)
@@ -139,12 +153,6 @@ class Authenticator:
         if record is not None:
             self._requests.count_attempt("api_key", True)
         return record
-
-    def check_cached_certificate(
-        self, kind: EntityKind, id: str, headers: RawHeaders, peer: tuple[str, int] | None
-    ) -> RegistryRecord | None:
-        """As `check_cached`, for a request without an Authorization header."""
-        return self._certificates.check_cached(kind.name, id, headers, peer)
 
     async def check_api_key(
         self, kind: str, id: str, api_key: str | None, scope: Scope, deadline: float

@@ -14,12 +14,13 @@ from prometheus_client import CollectorRegistry
 from contract.frame import Frame, Submission, decode_frame, encode_submission
 from contract.position import NO_TIME, Receipt
 from gateway.metrics import FrameMetrics
-from gateway.produce.batcher import OverloadedError, SubmissionBatcher
+from gateway.produce.batcher import OverloadedError, PartitionBatcher, SubmissionBatcher
 from gateway.produce.broker_clock import MAX_AGE, BrokerClock
 from gateway.produce.frame_limits import MAX_FRAME_BYTES, MAX_FRAME_SUBMISSIONS
-from gateway.produce.partition_batcher import MIN_TIME_TO_DEADLINE, PartitionBatcher
+from gateway.produce.linger import Linger
+from gateway.produce.pending import MIN_TIME_TO_DEADLINE
 from gateway.produce.producer import RecordMetadata, SendError
-from gateway.produce.throughput import AVERAGING_SECONDS, MAX_RETRY_AFTER
+from gateway.produce.throughput import AVERAGING_SECONDS, MAX_RETRY_AFTER, ThroughputEstimator
 from tests.unit.gateway.clocks import taught_clock
 
 
@@ -82,11 +83,18 @@ async def running(batcher: Lane) -> AsyncIterator[Lane]:
     yield batcher
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    batcher.fail_pending()
+    batcher.pending.fail_all()
 
 
-def lane_of(sender: ManualProducer, clock: BrokerClock) -> Lane:
-    return Lane(2, "submissions", sender, clock, FrameMetrics(CollectorRegistry()))
+def lane_of(
+    sender: ManualProducer,
+    clock: BrokerClock,
+    metrics: FrameMetrics | None = None,
+    now: Callable[[], float] = time.monotonic,
+) -> Lane:
+    metrics = metrics or FrameMetrics(CollectorRegistry())
+    parts = ThroughputEstimator(), Linger(0)
+    return Lane(2, "submissions", sender, clock, metrics, *parts, now)
 
 
 @pytest.fixture
@@ -152,7 +160,7 @@ async def test_a_single_submission_is_sent_at_once(lane: Lane, sender: ManualPro
     assert not answer.done()
     sender.append(sent)
     assert await result(answer) == Receipt(2, 0, 0)
-    assert len(lane) == 0
+    assert lane.pending.count == 0
 
 
 async def test_submissions_during_a_send_form_the_next_frame_in_order(
@@ -296,7 +304,7 @@ async def test_the_leader_is_probed_again_after_a_long_silence(sender: ManualPro
     passed = 0.0
     metrics = FrameMetrics(CollectorRegistry())
     clock = taught_clock([2])
-    batcher = Lane(2, "submissions", sender, clock, metrics, lambda: time.monotonic() + passed)
+    batcher = lane_of(sender, clock, metrics, lambda: time.monotonic() + passed)
     async with running(batcher):
         for passed, held in ((0.0, [["c0"]]), (MAX_AGE + 10, [[], ["c0"]])):
             answer = batcher.submit(piece(0), soon() + passed)
@@ -334,7 +342,9 @@ async def test_a_queued_submission_is_withdrawn_at_its_deadline(
     withdrawn = lane.submit(piece(1), soon(0.4))
     kept = lane.submit(piece(2), soon(5))
     assert await result(withdrawn) is None
-    assert len(lane) == 2  # the frame in flight and the live entry; the withdrawn one was released
+    assert (
+        lane.pending.count == 2
+    )  # the frame in flight and the live entry; the withdrawn one was released
     sender.append(sent)
     frame, sent = await sender.frame()
     assert ids(frame) == ["c2"]
@@ -385,10 +395,10 @@ async def test_submissions_of_a_failed_frame_complete_at_their_deadline(
     sender.append(sent)
     assert await result(after) is not None
     assert not unknown.done()
-    assert len(lane) == 1
+    assert lane.pending.count == 1
     assert await result(unknown) is None
     assert 0.55 < time.monotonic() - began < 3
-    assert len(lane) == 0
+    assert lane.pending.count == 0
 
 
 async def test_deadlines_may_arrive_out_of_order(lane: Lane, sender: ManualProducer) -> None:
@@ -421,9 +431,9 @@ async def test_fail_pending_completes_everything(lane: Lane, sender: ManualProdu
     answers = [lane.submit(piece(0), soon())]
     await sender.frame()
     answers += [lane.submit(piece(number), soon()) for number in range(1, 5)]
-    lane.fail_pending()
+    lane.pending.fail_all()
     assert [await result(answer) for answer in answers] == [None] * 5
-    assert len(lane) == 0
+    assert lane.pending.count == 0
 
 
 PublisherOf = Callable[..., SubmissionBatcher]
@@ -546,7 +556,7 @@ def test_a_payload_is_contained_unchanged_in_the_frame() -> None:
 
 async def test_a_reused_offset_is_counted(sender: ManualProducer) -> None:
     metrics = FrameMetrics(CollectorRegistry())
-    batcher = Lane(2, "submissions", sender, taught_clock([2]), metrics)
+    batcher = lane_of(sender, taught_clock([2]), metrics)
     async with running(batcher):
         for offset in (5, 6, 6, 7, 3):
             sender.next_offset = offset
