@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 
 class BudgetExceededError(Exception):
-    """The reservation would exceed the budget."""
+    """The reservation would exceed the budget: a 503 for the request."""
+
+    def __init__(self) -> None:
+        super().__init__("Too much data is being received: try again")
 
 
 class Reservation:

@@ -31,11 +31,11 @@ from gateway.api.schemas import (
 )
 from gateway.body.arrays import TooManyElementsError
 from gateway.body.json import BODY, BodyError, StructDecoder
-from gateway.body.reader import NDJSON, overloaded, read_compressible_body
+from gateway.body.reader import NDJSON, read_compressible_body
 from gateway.ingest.batch_decoder import split_lines
 from service.http.application import TemplateRoute, route
 from service.http.errors import ApiError, unavailable
-from service.memory_budget import BudgetExceededError, MemoryBudget
+from service.memory_budget import MemoryBudget
 from service.metrics.requests import address_of
 from service.slices import Slices
 
@@ -104,12 +104,9 @@ class BulkRegistrationEndpoint(ApiEndpoints):
         )
         self._authenticator.check_admin(request)
         with self._memory.reserve() as reservation:
-            try:
-                _, content = await read_compressible_body(
-                    request, MAX_BYTES, context.deadline, (NDJSON,), reservation=reservation
-                )
-            except BudgetExceededError as error:
-                raise overloaded() from error
+            _, content = await read_compressible_body(
+                request, MAX_BYTES, context.deadline, (NDJSON,), reservation=reservation
+            )
             self._authenticator.check_admin(request, again=True)
             try:
                 lines: list[Line | BulkResult] = await self._slices.run(

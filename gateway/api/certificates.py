@@ -35,7 +35,7 @@ from gateway.auth.ca import (
 from gateway.auth.certificate_names import CertifiedNode
 from gateway.auth.csr import read_request
 from gateway.body.json import BodyError, JsonDecoder
-from gateway.body.reader import bad_request, read_body
+from gateway.body.reader import read_body
 from gateway.metrics import GatewayMetrics
 from gateway.registry.audit_log import AuditedChange
 from gateway.registry.writer import RegistryWriter
@@ -144,22 +144,16 @@ class CertificateEndpoints(ApiEndpoints):
         """Sign a certificate request for a node, authenticated as that node or with ADMIN_TOKEN."""
         deadline = self._deadline()
         content = await read_body(request, self._max_body, deadline)
-        try:
-            body = self._decoder.decode(content)
-            require_id(body, "node_id")
-            kind, id = require_one_of("node_type", body.node_type, NODE_KINDS), body.node_id
-        except BodyError as error:
-            raise bad_request(error) from error
+        body = self._decoder.decode(content)
+        require_id(body, "node_id")
+        kind, id = require_one_of("node_type", body.node_type, NODE_KINDS), body.node_id
         # Catch up first, so that a key that was replaced at another gateway gets no certificate.
         await self._authenticator.catch_up(deadline)
         actor = await self._authenticator.check_actor(request, kind, id, deadline, self._accepted)
         record = self._registry.get(kind, id)
         if record is None:
             raise ApiError(404, f"{kind.capitalize()} not found")
-        try:
-            issued = self._issuer.sign(body.csr, record)
-        except BodyError as error:
-            raise bad_request(error) from error
+        issued = self._issuer.sign(body.csr, record)
         address = address_of(request.scope)
         change = AuditedChange(
             actor, "issue-certificate", f"{kind}:{id}", address, audit_details(issued)

@@ -25,7 +25,7 @@ from gateway.api.registrar import Registrar, RequestContext, TakenError, new_rec
 from gateway.api.registration import find_cluster, headend_attributes, new_id
 from gateway.api.schemas import new_api_key, require_id, require_text
 from gateway.body.json import BodyError, StructDecoder
-from gateway.body.reader import bad_request, read_body
+from gateway.body.reader import read_body
 from gateway.metrics import EnrolmentResult
 from gateway.registry.audit_log import AuditedChange
 from gateway.registry.use_claims import UseClaims
@@ -71,9 +71,6 @@ class EnrolEndpoint(ApiEndpoints):
         context = RequestContext(deadline, address_of(request.scope), actor, "enrol")
         try:
             result, enrolled = await self._enrol(request, enrolment, content, context)
-        except BodyError as error:
-            self._metrics.enrolments["refused"].inc()
-            raise bad_request(error) from error
         except ApiError as error:
             self._metrics.enrolments[_result_of(error)].inc()
             raise

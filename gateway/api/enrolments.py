@@ -22,7 +22,7 @@ from gateway.api.schemas import (
     require_text,
 )
 from gateway.body.json import BodyError, StructDecoder
-from gateway.body.reader import bad_request, read_body
+from gateway.body.reader import read_body
 from gateway.registry.writer import TOMBSTONE_DELAY_MS
 from service.http.application import TemplateRoute, route
 from service.http.errors import JSON
@@ -55,10 +55,7 @@ class EnrolmentEndpoints(ApiEndpoints):
         self._authenticator.check_admin(request)
         content = await read_body(request, self._max_body, context.deadline)
         self._authenticator.check_admin(request, again=True)
-        try:
-            created = await self._create(self._decoder.decode(content), context)
-        except BodyError as error:
-            raise bad_request(error) from error
+        created = await self._create(self._decoder.decode(content), context)
         created.ignored = self._decoder.unknown_fields(content) or UNSET
         return JSON(msgspec.to_builtins(created))
 

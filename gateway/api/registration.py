@@ -30,7 +30,7 @@ from gateway.api.schemas import (
 )
 from gateway.auth.authenticator import Authenticator
 from gateway.body.json import BodyError, StructDecoder
-from gateway.body.reader import bad_request, read_body
+from gateway.body.reader import read_body
 from gateway.registry.relay_scope import encode_scope
 from gateway.registry.writer import RegistryWriter
 from service.http.application import TemplateRoute, route
@@ -70,10 +70,7 @@ class RegistrationEndpoints(ApiEndpoints):
             self._authenticator.check_admin(request)
             content = await read_body(request, self._max_body, context.deadline)
             self._authenticator.check_admin(request, again=True)
-            try:
-                response = await register(decoder.decode(content), context)
-            except BodyError as error:
-                raise bad_request(error) from error
+            response = await register(decoder.decode(content), context)
             response.ignored = decoder.unknown_fields(content) or UNSET
             return JSON(msgspec.to_builtins(response))
 

@@ -18,7 +18,7 @@ from gateway.api.listing import ListingQuery, page
 from gateway.api.resource_types import Resource
 from gateway.api.schemas import KeyRotation, new_api_key, require_key, rfc3339
 from gateway.body.json import BodyError, JsonDecoder
-from gateway.body.reader import bad_request, has_body, read_body
+from gateway.body.reader import has_body, read_body
 from gateway.produce.batcher import OverloadedError, SubmissionBatcher
 from gateway.registry.audit_log import ADMIN, AuditedChange
 from gateway.registry.relay_scope import scope_for_response
@@ -57,10 +57,7 @@ class ResourceEndpoints(ApiEndpoints):
         """List one page, ordered by id: `limit` entries after the id `after`, filtered."""
         deadline = self._deadline()
         self._authenticator.check_admin(request)
-        try:
-            query = ListingQuery.parse(request.query_params, self._resource)
-        except BodyError as error:
-            raise bad_request(error) from error
+        query = ListingQuery.parse(request.query_params, self._resource)
         await self._authenticator.catch_up(deadline)
         records, following = await page(self._registry.state, query)
         return JSON(
@@ -147,14 +144,11 @@ class ResourceEndpoints(ApiEndpoints):
         if not has_body(request):
             return KeyRotation()
         content = await read_body(request, self._max_body, deadline)
-        try:
-            body = self._rotation.decode(content)
-            require_key(body, "new_api_key")
-            if body.new_api_key is not None and self._resource.kind == RELAY:
-                raise BodyError("new_api_key", "a relay's key has its id in it: leave it out")
-            return body
-        except BodyError as error:
-            raise bad_request(error) from error
+        body = self._rotation.decode(content)
+        require_key(body, "new_api_key")
+        if body.new_api_key is not None and self._resource.kind == RELAY:
+            raise BodyError("new_api_key", "a relay's key has its id in it: leave it out")
+        return body
 
     async def _change(self, base: RegistryRecord, record: RegistryRecord, deadline: float) -> None:
         try:

@@ -13,7 +13,7 @@ from gateway.api.endpoints import ApiEndpoints, ApiParts
 from gateway.api.schemas import NODE_KINDS, Revocation, Revoked, require_id, require_one_of
 from gateway.auth.jwt import LEEWAY
 from gateway.body.json import BODY, BodyError, JsonDecoder
-from gateway.body.reader import bad_request, read_body
+from gateway.body.reader import read_body
 from gateway.registry.audit_log import ADMIN, AuditedChange
 from gateway.registry.writer import UnconfirmedError
 from service.http.application import TemplateRoute, route
@@ -38,11 +38,8 @@ class RevokeEndpoint(ApiEndpoints):
         if not is_admin:
             self._authenticator.require_credential(request)
         content = await read_body(request, self._max_body, deadline)
-        try:
-            body = self._decoder.decode(content)
-            kind = _kind_of(body)
-        except BodyError as error:
-            raise bad_request(error) from error
+        body = self._decoder.decode(content)
+        kind = _kind_of(body)
         await self._authenticator.catch_up(deadline)
         actor = ADMIN
         if is_admin:

@@ -14,8 +14,7 @@ from starlette.responses import Response
 
 from contract.registry import RELAY, RegistryRecord
 from gateway.body.arrays import TooManyElementsError
-from gateway.body.json import BodyError
-from gateway.body.reader import JSON, NDJSON, bad_request, overloaded, read_compressible_body
+from gateway.body.reader import JSON, NDJSON, read_compressible_body
 from gateway.ingest.batch_decoder import MAX_ITEMS, BatchDecoder, Item
 from gateway.ingest.parts import IngestParts
 from gateway.ingest.routed_batch import RejectedItem, RoutedBatch
@@ -25,7 +24,7 @@ from gateway.registry.relay_scope import scope_of
 from service.http.application import TemplateRoute, route
 from service.http.bearer_auth import bearer_credential
 from service.http.errors import ApiError, unavailable
-from service.memory_budget import BudgetExceededError, MemoryBudget
+from service.memory_budget import MemoryBudget
 
 PATH = "/api/v1/metrics"
 MAX_BATCH_BYTES = 8 * 1024 * 1024
@@ -70,12 +69,9 @@ class BatchEndpoint:
         )
         with self._memory.reserve() as reservation:
             types = (JSON, NDJSON)
-            try:
-                type, content = await read_compressible_body(
-                    request, MAX_BATCH_BYTES, deadline, types, reservation=reservation
-                )
-            except BudgetExceededError as error:
-                raise overloaded() from error
+            type, content = await read_compressible_body(
+                request, MAX_BATCH_BYTES, deadline, types, reservation=reservation
+            )
             items = await self._decode(type, content, deadline)
             relay = await self._authenticator.check_again(
                 relay, credential, request.scope, deadline
@@ -100,8 +96,6 @@ class BatchEndpoint:
             return await self._slices.run(decoded, deadline)
         except TimeoutError as error:
             raise unavailable("The batch was not decoded in time: try again") from error
-        except BodyError as error:
-            raise bad_request(error) from error
         except TooManyElementsError as error:
             raise ApiError(413, f"The batch contains more than {MAX_ITEMS} items") from error
 

@@ -14,12 +14,11 @@ import structlog
 
 from contract.kinds import ID_PATTERN
 from contract.position import Receipt
-from gateway.body.json import BodyError
-from gateway.body.reader import JSON, bad_request
+from gateway.body.reader import JSON
 from gateway.ingest.arrival import HEADER
 from gateway.ingest.backfill import may_be_backfill
 from gateway.ingest.parts import IngestParts
-from gateway.ingest.submission import SubmissionEndpoint, overloaded_error, unconfirmed_error
+from gateway.ingest.submission import SubmissionEndpoint, unconfirmed_error
 from gateway.metrics import Result
 from gateway.produce.batcher import OverloadedError
 from service.http.connection.fast_path import FastPathExchange, RawHeaders
@@ -81,11 +80,10 @@ class FastPathSubmissions:
             payload = template.encode(body, now)
             parts.batcher.enqueue(template.partition, payload, deadline, pending)
         except OverloadedError as error:
-            pending.refuse(overloaded_error(error), "overloaded")
-        except (ApiError, BodyError) as error:
-            refusal = bad_request(error) if isinstance(error, BodyError) else error
-            pending.refuse(refusal, "refused")
-            parts.refusals.body(kind.name, id, refusal)
+            pending.refuse(error, "overloaded")
+        except ApiError as error:
+            pending.refuse(error, "refused")
+            parts.refusals.body(kind.name, id, error)
         except Exception as error:
             log.error("request failed", path=endpoint.template, exc_info=error)
             pending.respond(500, b'{"error":"Internal server error"}')

@@ -18,8 +18,8 @@ from starlette.responses import Response
 from contract.kinds import EntityKind
 from contract.position import Receipt
 from contract.registry import RegistryRecord
-from gateway.body.json import MAX_IGNORED_NAMES, BodyError
-from gateway.body.reader import bad_request, overloaded, read_compressible_body
+from gateway.body.json import MAX_IGNORED_NAMES
+from gateway.body.reader import read_compressible_body
 from gateway.ingest.backfill import BackfillDecoder
 from gateway.ingest.decoder import BodyDecoder, ParsedBody, SubmissionResponse
 from gateway.ingest.encoder import SubmissionTemplate
@@ -70,9 +70,9 @@ class SubmissionEndpoint:
         deadline = self._arrivals.of(request)
         try:
             parsed = await self._admit(request, deadline)
-        except BudgetExceededError as error:
+        except BudgetExceededError:
             self.count("overloaded")
-            raise overloaded() from error
+            raise
         except ApiError as error:
             self.count("refused" if error.status < 500 else "unconfirmed")
             self._refusals.body(self.kind.name, request.path_params[self.kind.id_label], error)
@@ -127,8 +127,6 @@ class SubmissionEndpoint:
                 ignored = self.count_ignored(body)
                 return ParsedSubmission(template.partition, [template.encode(body, now)], ignored)
             samples = await self._slices.run(_encoded(body, template), deadline)
-        except BodyError as error:
-            raise bad_request(error) from error
         except TimeoutError as error:
             raise unavailable("The backlog was not decoded in time: try again") from error
         names: dict[str, None] = {}
@@ -150,9 +148,9 @@ class SubmissionEndpoint:
             self._batcher.check_capacity(
                 count, sum(len(payloads) for payloads, _ in groups), parsed.partition
             )
-        except OverloadedError as error:
+        except OverloadedError:
             self.count("overloaded", count)
-            raise overloaded_error(error) from error
+            raise
         for (payloads, number), completion in zip(groups, completions, strict=True):
             self._batcher.enqueue(parsed.partition, payloads, deadline, completion, number)
         receipts: list[Receipt] = []
@@ -191,7 +189,3 @@ class ParsedSubmission(NamedTuple):
 
 def unconfirmed_error() -> ApiError:
     return unavailable("Kafka did not confirm the submission in time: send it again")
-
-
-def overloaded_error(error: OverloadedError) -> ApiError:
-    return unavailable(error.reason, error.retry_after)

@@ -29,6 +29,7 @@ from gateway.produce.pending import (
 )
 from gateway.produce.producer import RecordMetadata, SendError
 from gateway.produce.throughput import ThroughputEstimator
+from service.http.errors import ApiError
 
 log = structlog.get_logger(__name__)
 
@@ -37,18 +38,18 @@ FLUSH_TICK_SECONDS = 0.005
 cost the gateway, Kafka and the processor far less than many small ones."""
 
 
-class OverloadedError(Exception):
-    """The limit of waiting submissions is reached; `retry_after` is in seconds."""
+class OverloadedError(ApiError):
+    """503: the limit of waiting submissions is reached; `retry_after` is in seconds."""
 
     reason = "Too many submissions are waiting for Kafka: try again later"
 
     def __init__(self, retry_after: int) -> None:
-        super().__init__(f"too many submissions are waiting for Kafka, retry in {retry_after} s")
+        super().__init__(503, self.reason, headers={"Retry-After": str(retry_after)})
         self.retry_after = retry_after
 
 
 class PartitionStoppedError(OverloadedError):
-    """The processor has stopped the partition; see gateway.produce.stopped."""
+    """503: the processor has stopped the partition; see gateway.produce.stopped."""
 
     reason = "The partition of this entity is stopped until an operator resolves a problem"
 

@@ -414,8 +414,7 @@ class LimitedProtocol(asyncio.Protocol):
         response to this request was started.
         """
         if isinstance(error, BudgetExceededError):
-            full = "Too much data is being received: try again"
-            error = RequestError(503, full, b"retry-after: 1\r\n")
+            error = RequestError(503, str(error), b"retry-after: 1\r\n")
         begun = self._incoming
         if self._end_input():
             return
