@@ -24,7 +24,6 @@ from service.http.connection.fast_path import (
     FastPathHandler,
     encode_error,
 )
-from service.http.connection.idle_timer import IdleTimer
 from service.http.connection.request_buffer import RequestBuffer, is_plain
 from service.http.connection.request_head import Request, RequestError
 from service.http.connection.request_parser import RequestParser
@@ -117,7 +116,7 @@ class LimitedProtocol(asyncio.Protocol):
         """Bytes that are counted for the head of the active request."""
         self._buffer = RequestBuffer(self._loop, self._limits.buffered, self._release_buffer)
         self._is_idle = False
-        self._idle_timer = IdleTimer(self._loop, self._on_idle_timeout)
+        self._idle_timer: asyncio.TimerHandle | None = None
         """Closes the connection while no request is received or active."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -134,7 +133,7 @@ class LimitedProtocol(asyncio.Protocol):
             self._refuse(RequestError(503, full, b"retry-after: 1\r\n"))
         else:
             self._limits.idle.mark_idle(self)
-            self._idle_timer.start(self.header_timeout)
+            self._start_idle_timer(self.header_timeout)
 
     def evict(self) -> None:
         """Close this idle connection to admit a new one."""
@@ -154,7 +153,7 @@ class LimitedProtocol(asyncio.Protocol):
         self._limits.unread.discard(self)
         self._buffer.release()
         self._heads.resize(0)
-        self._idle_timer.cancel()
+        self._stop_idle_timer()
         self._input_ended = True
         self._parser.discard()
         if self._active is not None:
@@ -201,7 +200,7 @@ class LimitedProtocol(asyncio.Protocol):
         if self._active is not None:
             self._active.keep_alive = False
         else:
-            self._idle_timer.start(self.shutdown_timeout)
+            self._start_idle_timer(self.shutdown_timeout)
 
     def on_response_complete(self) -> None:
         """Continue with the next request."""
@@ -301,11 +300,11 @@ class LimitedProtocol(asyncio.Protocol):
 
     def _set_countdown(self) -> None:
         if self._buffer.request is not None:
-            self._idle_timer.pause()
+            self._stop_idle_timer()
             self._limits.idle.mark_busy(self)
             self._buffer.start_timer()
         elif self._active is not None:
-            self._idle_timer.pause()
+            self._stop_idle_timer()
             self._limits.idle.mark_busy(self)
         elif self._input_ended:
             return
@@ -314,12 +313,12 @@ class LimitedProtocol(asyncio.Protocol):
             self._is_idle = self._parser.is_between
             if self._is_idle:
                 self._pipelined = 0
-            self._idle_timer.start(
+            self._start_idle_timer(
                 self._config.timeout_keep_alive if self._is_idle else self.header_timeout
             )
-        elif (self._is_idle and not self._stopping) or not self._idle_timer.is_running:
+        elif (self._is_idle and not self._stopping) or self._idle_timer is None:
             self._is_idle = False
-            self._idle_timer.start(self.header_timeout)
+            self._start_idle_timer(self.header_timeout)
         self._was_answered = False
 
     def _continue_later(self) -> None:
@@ -443,7 +442,7 @@ class LimitedProtocol(asyncio.Protocol):
             self.transport.close()
         self.flow.resume_reading()
         self._limits.idle.mark_idle(self)
-        self._idle_timer.start(self.linger)
+        self._start_idle_timer(self.linger)
 
     def _end_input(self) -> bool:
         """Stop reading, and drop an incomplete request.
@@ -471,7 +470,17 @@ class LimitedProtocol(asyncio.Protocol):
             self._write_timer.cancel()
             self._write_timer = None
 
+    def _start_idle_timer(self, seconds: float) -> None:
+        self._stop_idle_timer()
+        self._idle_timer = self._loop.call_later(seconds, self._on_idle_timeout)
+
+    def _stop_idle_timer(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+
     def _on_idle_timeout(self) -> None:
+        self._idle_timer = None
         # A client that does not read is handled by `write_timeout`.
         if self._buffer.request is None and self._active is None and not self.flow.write_paused:
             self.transport.close()
