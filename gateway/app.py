@@ -29,7 +29,8 @@ from gateway.api.resources import ResourceEndpoints
 from gateway.api.revoke import RevokeEndpoint
 from gateway.api.signing_keys import KeyEndpoints
 from gateway.api.token import TokenEndpoint
-from gateway.auth.authenticator import Authenticator
+from gateway.auth.actors import ActorAuthenticator
+from gateway.auth.authenticator import AuthParts
 from gateway.auth.ca import CertificateAuthority
 from gateway.auth.client_certificates import ClientCertificates
 from gateway.auth.jwt import LEEWAY, JwtService
@@ -137,23 +138,22 @@ class Gateway:
         ca = load_ca(settings)
         self._issuer = CertificateIssuer(ca, self.registry, self.metrics)
         auth_failures = AuthFailureLimiter(requests, settings.auth_failures_per_minute)
-        check_admin = StaticTokenAuth(settings.admin_token, "admin", requests, auth_failures)
         self.evidence = evidence or EvidenceLog(
             settings, f"gateway-{secrets.token_hex(4)}", self.metrics.evidence
         )
         refusals = RefusalRecorder(self.registry.state, self.evidence)
         self._rate_limits = RateLimits(settings, requests, refusals)
-        self._authenticator = Authenticator(
+        auth_parts = AuthParts(
             self.registry,
             self.jwt_service,
             requests,
             self.metrics,
             auth_failures,
-            check_admin,
-            self._rate_limits,
             refusals,
             client_certificates(settings, ca, cluster_time),
         )
+        admin_auth = StaticTokenAuth(settings.admin_token, "admin", requests, auth_failures)
+        self._authenticator = ActorAuthenticator(auth_parts, admin_auth, self._rate_limits)
 
         self.quotas = RegistrationQuotas(settings, self.registry, self._authenticator.catch_up)
         self._use_claims = UseClaims(self.registry)

@@ -24,7 +24,7 @@ from gateway.api.schemas import (
     require_one_of,
     rfc3339,
 )
-from gateway.auth.authenticator import Accepted
+from gateway.auth.actors import Accepted
 from gateway.auth.ca import (
     CertificateAuthority,
     CertificateIdentity,

@@ -3,7 +3,7 @@
 import time
 from typing import NamedTuple
 
-from gateway.auth.authenticator import Authenticator
+from gateway.auth.actors import ActorAuthenticator
 from gateway.metrics import GatewayMetrics
 from gateway.registry.audit_log import AuditLog
 from gateway.registry.writer import RegistryWriter
@@ -15,7 +15,7 @@ class ApiParts(NamedTuple):
 
     settings: GatewaySettings
     registry: RegistryWriter
-    authenticator: Authenticator
+    authenticator: ActorAuthenticator
     audit_log: AuditLog
     metrics: GatewayMetrics
 

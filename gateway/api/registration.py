@@ -28,7 +28,7 @@ from gateway.api.schemas import (
     require_one_of,
     require_text,
 )
-from gateway.auth.authenticator import Authenticator
+from gateway.auth.actors import ActorAuthenticator
 from gateway.body.json import BodyError, StructDecoder
 from gateway.body.reader import read_body
 from gateway.registry.relay_scope import encode_scope
@@ -133,7 +133,7 @@ class RegistrationEndpoints(ApiEndpoints):
 
 
 async def find_cluster(
-    registry: RegistryWriter, authenticator: Authenticator, id: str, deadline: float
+    registry: RegistryWriter, authenticator: ActorAuthenticator, id: str, deadline: float
 ) -> RegistryRecord:
     """Return a registered cluster.
 
