@@ -10,8 +10,7 @@ from contract.registry import SIGNING_KEY, RegistryRecord
 from gateway.api.endpoints import ApiEndpoints, ApiParts
 from gateway.api.schemas import PublicKey, SigningKeyCreated, rfc3339
 from gateway.auth.jwt import ALGORITHM
-from gateway.auth.public_keys import PUBLIC_KEY
-from gateway.auth.signing_keys import SigningKeyManager
+from gateway.auth.signing_keys import PUBLIC_KEY, SigningKeyManager
 from gateway.auth.thumbprint import public_jwk
 from gateway.registry.audit_log import ADMIN, AuditedChange
 from gateway.registry.writer import TOMBSTONE_DELAY_MS, UnconfirmedError
