@@ -21,7 +21,7 @@ from gateway.api.certificates import CertificateEndpoints, CertificateIssuer, lo
 from gateway.api.endpoints import ApiParts
 from gateway.api.enrol import EnrolEndpoint
 from gateway.api.enrolments import EnrolmentEndpoints
-from gateway.api.openapi import openapi_route
+from gateway.api.openapi import with_document
 from gateway.api.registrar import Registrar
 from gateway.api.registration import RegistrationEndpoints
 from gateway.api.resource_types import ENROLMENTS, RESOURCES
@@ -44,6 +44,7 @@ from gateway.ingest.fast_path import FastPathSubmissions
 from gateway.ingest.parts import IngestParts
 from gateway.ingest.submission import SubmissionEndpoint
 from gateway.metrics import GatewayMetrics
+from gateway.operations import OperationRoute
 from gateway.produce.ack_monitor import (
     NOT_READY_AFTER,
     PROBE_AFTER,
@@ -63,7 +64,7 @@ from gateway.registry.use_claims import UseClaims
 from gateway.registry.writer import RecordSender, RegistryWriter
 from gateway.settings import GatewaySettings
 from service.evidence import EvidenceLog
-from service.http.application import TemplateRoute, build_app, route
+from service.http.application import build_app, route
 from service.http.auth_failures import AuthFailureLimiter
 from service.http.bearer_auth import StaticTokenAuth
 from service.http.health import health_routes
@@ -192,7 +193,7 @@ class Gateway:
         self.quotas.export_gauges(self._gauges, self.metrics)
         self._tasks: list[asyncio.Task[None]] = []
 
-    def routes(self) -> list[TemplateRoute]:
+    def routes(self) -> list[OperationRoute]:
         """Return all routes under /api/v1."""
         settings = self._settings
         audit_log = AuditLog(topics_from(settings).audit.name, self._producer)
@@ -202,7 +203,7 @@ class Gateway:
             ResourceEndpoints(parts, resource, self.batcher)
             for resource in (*RESOURCES, ENROLMENTS)
         )
-        return [
+        routes = [
             *(endpoint.route() for endpoint in self._submissions),
             self._batches.route(),
             *RegistrationEndpoints(parts, registrar).routes(),
@@ -214,8 +215,8 @@ class Gateway:
             RevokeEndpoint(parts).route(),
             *KeyEndpoints(parts, self.keys).routes(),
             *CertificateEndpoints(parts, self._issuer).routes(),
-            openapi_route(),
         ]
+        return with_document(routes)
 
     async def not_ready_reasons(self) -> list[str]:
         """Return the reasons why the gateway is not ready; an empty list if it is ready."""

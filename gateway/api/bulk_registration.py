@@ -33,7 +33,7 @@ from gateway.body.arrays import TooManyElementsError
 from gateway.body.json import BODY, BodyError, StructDecoder
 from gateway.body.reader import NDJSON, read_compressible_body
 from gateway.ingest.batch_decoder import split_lines
-from service.http.application import TemplateRoute, route
+from gateway.operations import Operation, OperationRoute, operation_route
 from service.http.errors import ApiError, unavailable
 from service.memory_budget import MemoryBudget
 from service.metrics.requests import address_of
@@ -93,8 +93,16 @@ class BulkRegistrationEndpoint(ApiEndpoints):
         self._slices = Slices()
         self._memory = MemoryBudget(4 * MAX_BYTES)
 
-    def route(self) -> TemplateRoute:
-        return route(PATH, self.handle, "POST")
+    def route(self) -> OperationRoute:
+        described = Operation(
+            summary="Register many",
+            credentials=("admin",),
+            bodies=(BulkRegistration,),
+            is_lines=True,
+            is_packed=True,
+            response=BulkResult,
+        )
+        return operation_route(PATH, POST=(self.handle, described))
 
     async def handle(self, request: Request) -> Response:
         context = RequestContext(

@@ -37,10 +37,10 @@ from gateway.auth.csr import read_request
 from gateway.body.json import BodyError, JsonDecoder
 from gateway.body.reader import read_body
 from gateway.metrics import GatewayMetrics
+from gateway.operations import Operation, OperationRoute, operation_route
 from gateway.registry.audit_log import AuditedChange
 from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
-from service.http.application import TemplateRoute, route
 from service.http.errors import JSON, ApiError
 from service.metrics.requests import address_of
 
@@ -119,6 +119,16 @@ class CertificateIssuer:
         return host_of(cluster.attributes.get("headend_url", "")) if cluster else None
 
 
+_GENERATE = Operation(
+    summary="Get a certificate for a certificate request",
+    credentials=("admin", "api_key", "jwt", "certificate"),
+    errors=(404, 501),
+    bodies=(CertificateRequest,),
+    response=CertificateIssued,
+)
+_SHOW_CA = Operation(summary="The certificate of the CA", errors=(501,), response=CaCertificate)
+
+
 class CertificateEndpoints(ApiEndpoints):
     """Endpoints that issue certificates to authenticated nodes and publish the CA certificate."""
 
@@ -130,10 +140,10 @@ class CertificateEndpoints(ApiEndpoints):
         is_mtls = parts.settings.is_mtls
         self._accepted: Accepted = "key or certificate" if is_mtls else "key or token"
 
-    def routes(self) -> list[TemplateRoute]:
+    def routes(self) -> list[OperationRoute]:
         return [
-            route("/api/v1/certs/generate", self.generate, "POST"),
-            route("/api/v1/certs/ca", self.show_ca, "GET"),
+            operation_route("/api/v1/certs/generate", POST=(self.generate, _GENERATE)),
+            operation_route("/api/v1/certs/ca", GET=(self.show_ca, _SHOW_CA)),
         ]
 
     async def show_ca(self, _: Request) -> Response:

@@ -27,10 +27,10 @@ from gateway.api.schemas import new_api_key, require_id, require_text
 from gateway.body.json import BodyError, StructDecoder
 from gateway.body.reader import read_body
 from gateway.metrics import EnrolmentResult
+from gateway.operations import Operation, OperationRoute, operation_route
 from gateway.registry.audit_log import AuditedChange
 from gateway.registry.use_claims import UseClaims
 from gateway.registry.writer import UnconfirmedError
-from service.http.application import TemplateRoute, route
 from service.http.bearer_auth import bearer_credential
 from service.http.errors import JSON, ApiError, unavailable
 from service.metrics.requests import address_of
@@ -55,8 +55,15 @@ class EnrolEndpoint(ApiEndpoints):
         self._claims = claims
         self._decoder = StructDecoder(Enrolling)
 
-    def route(self) -> TemplateRoute:
-        return route("/api/v1/enrol", self.handle, "POST")
+    def route(self) -> OperationRoute:
+        described = Operation(
+            summary="Register oneself",
+            credentials=("enrolment",),
+            errors=(403, 409, 501),
+            bodies=(Enrolling,),
+            response=Enrolled,
+        )
+        return operation_route("/api/v1/enrol", POST=(self.handle, described))
 
     async def handle(self, request: Request) -> Response:
         deadline = self._deadline()

@@ -12,8 +12,7 @@ from gateway.api.endpoints import ApiEndpoints, ApiParts
 from gateway.api.enrolment_schemas import EnrolmentCreated, EnrolmentCreation
 from gateway.api.registrar import Registrar, RequestContext
 from gateway.api.registration import find_cluster, new_id
-from gateway.api.resource_types import ENROLMENTS
-from gateway.api.resources import ResourceEndpoints, by_method
+from gateway.api.resources import ResourceEndpoints
 from gateway.api.schemas import (
     CLIENT_TYPES,
     new_api_key,
@@ -23,8 +22,8 @@ from gateway.api.schemas import (
 )
 from gateway.body.json import BodyError, StructDecoder
 from gateway.body.reader import read_body
+from gateway.operations import Operation, OperationRoute
 from gateway.registry.writer import TOMBSTONE_DELAY_MS
-from service.http.application import TemplateRoute, route
 from service.http.errors import JSON
 from service.metrics.requests import address_of
 
@@ -38,17 +37,15 @@ class EnrolmentEndpoints(ApiEndpoints):
         self._resources = resources
         self._decoder = StructDecoder(EnrolmentCreation)
 
-    def routes(self) -> list[TemplateRoute]:
-        base = f"/api/v1/{ENROLMENTS.path}"
-        shown = self._resources
-        return [
-            route(base, by_method(GET=shown.list_all, POST=self.create), "GET", "POST"),
-            route(
-                f"{base}/{{{ENROLMENTS.id_field}:id}}",
-                by_method(GET=shown.show, DELETE=shown.remove),
-                *("GET", "DELETE"),
-            ),
-        ]
+    def routes(self) -> list[OperationRoute]:
+        described = Operation(
+            summary="Let agents register themselves",
+            credentials=("admin",),
+            errors=(403, 409),
+            bodies=(EnrolmentCreation,),
+            response=EnrolmentCreated,
+        )
+        return self._resources.routes(POST=(self.create, described))
 
     async def create(self, request: Request) -> Response:
         context = RequestContext(self._deadline(), address_of(request.scope))

@@ -31,9 +31,9 @@ from gateway.api.schemas import (
 from gateway.auth.actors import ActorAuthenticator
 from gateway.body.json import BodyError, StructDecoder
 from gateway.body.reader import read_body
+from gateway.operations import Operation, OperationRoute, operation_route
 from gateway.registry.relay_scope import encode_scope
 from gateway.registry.writer import RegistryWriter
-from service.http.application import TemplateRoute, route
 from service.http.errors import JSON
 from service.metrics.requests import address_of
 
@@ -49,21 +49,22 @@ class RegistrationEndpoints(ApiEndpoints):
         super().__init__(parts)
         self._registrar = registrar
 
-    def routes(self) -> list[TemplateRoute]:
+    def routes(self) -> list[OperationRoute]:
         return [
-            self._route("clients", ClientRegistration, self._register_client),
-            self._route("clusters", ClusterRegistration, self._register_cluster),
-            self._route("headends", HeadendRegistration, self._register_headend),
-            self._route("relays", RelayRegistration, self._register_relay),
+            self._route("clients", ClientRegistration, ClientRegistered, self._register_client),
+            self._route("clusters", ClusterRegistration, ClusterRegistered, self._register_cluster),
+            self._route("headends", HeadendRegistration, HeadendRegistered, self._register_headend),
+            self._route("relays", RelayRegistration, RelayRegistered, self._register_relay),
         ]
 
     def _route(
         self,
         collection: str,
-        type: type[B],
+        body_type: type[B],
+        response_type: type[Registered],
         register: Callable[[B, RequestContext], Awaitable[Registered]],
-    ) -> TemplateRoute:
-        decoder = StructDecoder(type)
+    ) -> OperationRoute:
+        decoder = StructDecoder(body_type)
 
         async def handle(request: Request) -> Response:
             context = RequestContext(self._deadline(), address_of(request.scope))
@@ -74,7 +75,14 @@ class RegistrationEndpoints(ApiEndpoints):
             response.ignored = decoder.unknown_fields(content) or UNSET
             return JSON(msgspec.to_builtins(response))
 
-        return route(f"/api/v1/{collection}/register", handle, "POST")
+        described = Operation(
+            summary=f"Register a {collection.removesuffix('s')}",
+            credentials=("admin",),
+            errors=(403, 409, 501) if "csr" in body_type.__struct_fields__ else (403, 409),
+            bodies=(body_type,),
+            response=response_type,
+        )
+        return operation_route(f"/api/v1/{collection}/register", POST=(handle, described))
 
     async def _register_client(
         self, body: ClientRegistration, context: RequestContext

@@ -14,16 +14,17 @@ from contract.kinds import KINDS
 from contract.registry import CLUSTER, ENROLMENT, RELAY, RegistryRecord, hash_api_key
 from gateway.api.endpoints import ApiEndpoints, ApiParts
 from gateway.api.enrolment_schemas import enrolment_fields
-from gateway.api.listing import ListingQuery, page
+from gateway.api.listing import ListingQuery, describe_listing, page
 from gateway.api.resource_types import Resource
-from gateway.api.schemas import KeyRotation, new_api_key, require_key, rfc3339
+from gateway.api.schemas import KeyRotation, RelayKeyRotation, new_api_key, require_key, rfc3339
 from gateway.body.json import BodyError, JsonDecoder
 from gateway.body.reader import has_body, read_body
+from gateway.operations import Operation, OperationRoute, operation_route
 from gateway.produce.batcher import OverloadedError, SubmissionBatcher
 from gateway.registry.audit_log import ADMIN, AuditedChange
 from gateway.registry.relay_scope import scope_for_response
 from gateway.registry.writer import TOMBSTONE_DELAY_MS, UnconfirmedError
-from service.http.application import Handler, TemplateRoute, route
+from service.http.application import Handler
 from service.http.bearer_auth import bearer_credential
 from service.http.errors import JSON, ApiError, unavailable
 from service.metrics.requests import address_of
@@ -42,15 +43,34 @@ class ResourceEndpoints(ApiEndpoints):
         self._batcher = batcher
         self._rotation = JsonDecoder(KeyRotation)
 
-    def routes(self) -> list[TemplateRoute]:
-        base = f"/api/v1/{self._resource.path}"
-        one = f"{base}/{{{self._resource.id_field}:id}}"
+    def routes(self, **more: tuple[Handler, Operation]) -> list[OperationRoute]:
+        """Return the routes, with `more` methods of the collection."""
+        resource = self._resource
+        base = f"/api/v1/{resource.path}"
+        one = f"{base}/{{{resource.id_field}:id}}"
+        show = Operation(
+            summary=f"Show one of the {resource.path}", credentials=("admin",), errors=(404,)
+        )
+        removes = f"Remove one of the {resource.path}, and its series"
+        remove = Operation(
+            summary="Revoke an enrolment" if resource.kind == ENROLMENT else removes,
+            credentials=("admin",),
+            errors=(404, 409),
+        )
         routes = [
-            route(base, self.list_all, "GET"),
-            route(one, by_method(GET=self.show, DELETE=self.remove), "GET", "DELETE"),
+            operation_route(base, GET=(self.list_all, describe_listing(resource)), **more),
+            operation_route(one, GET=(self.show, show), DELETE=(self.remove, remove)),
         ]
-        if self._resource.has_key:
-            routes.append(route(f"{one}/rotate-key", self.rotate_key, "POST"))
+        if resource.has_key:
+            is_relay = resource.kind == RELAY
+            rotate = Operation(
+                summary="Replace an API key",
+                credentials=("admin", "relay" if is_relay else "api_key"),
+                errors=(404, 409),
+                bodies=(RelayKeyRotation if is_relay else KeyRotation,),
+                body_required=False,
+            )
+            routes.append(operation_route(f"{one}/rotate-key", POST=(self.rotate_key, rotate)))
         return routes
 
     async def list_all(self, request: Request) -> Response:
@@ -268,13 +288,3 @@ def as_removed(base: RegistryRecord, until: int) -> RegistryRecord:
 
 def _unconfirmed_error() -> ApiError:
     return unavailable("Kafka did not confirm the change in time: it may still take effect")
-
-
-def by_method(**handlers: Handler) -> Handler:
-    """Combine the handlers of a path into one, so that a 405 can list all its methods."""
-    handlers["HEAD"] = handlers["GET"]
-
-    async def handle(request: Request) -> Response:
-        return await handlers[request.method](request)
-
-    return handle

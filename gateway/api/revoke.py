@@ -14,9 +14,9 @@ from gateway.api.schemas import NODE_KINDS, Revocation, Revoked, require_id, req
 from gateway.auth.jwt import LEEWAY
 from gateway.body.json import BODY, BodyError, JsonDecoder
 from gateway.body.reader import read_body
+from gateway.operations import Operation, OperationRoute, operation_route
 from gateway.registry.audit_log import ADMIN, AuditedChange
 from gateway.registry.writer import UnconfirmedError
-from service.http.application import TemplateRoute, route
 from service.http.errors import JSON, ApiError, unavailable
 from service.metrics.requests import address_of
 
@@ -29,8 +29,15 @@ class RevokeEndpoint(ApiEndpoints):
         self._lifetime = parts.settings.token_lifetime
         self._decoder = JsonDecoder(Revocation)
 
-    def route(self) -> TemplateRoute:
-        return route("/api/v1/auth/revoke", self.handle, "POST")
+    def route(self) -> OperationRoute:
+        described = Operation(
+            summary="Revoke a token, or all tokens of a node",
+            credentials=("admin", "api_key", "jwt"),
+            errors=(404, 409),
+            bodies=(Revocation,),
+            response=Revoked,
+        )
+        return operation_route("/api/v1/auth/revoke", POST=(self.handle, described))
 
     async def handle(self, request: Request) -> Response:
         deadline = self._deadline()

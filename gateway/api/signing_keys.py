@@ -12,9 +12,9 @@ from gateway.api.schemas import PublicKey, SigningKeyCreated, rfc3339
 from gateway.auth.jwt import ALGORITHM
 from gateway.auth.signing_keys import PUBLIC_KEY, SigningKeyManager
 from gateway.auth.thumbprint import public_jwk
+from gateway.operations import Operation, OperationRoute, operation_route
 from gateway.registry.audit_log import ADMIN, AuditedChange
 from gateway.registry.writer import TOMBSTONE_DELAY_MS, UnconfirmedError
-from service.http.application import TemplateRoute, route
 from service.http.errors import JSON, ApiError, unavailable
 from service.metrics.requests import address_of
 
@@ -26,13 +26,30 @@ class KeyEndpoints(ApiEndpoints):
         super().__init__(parts)
         self._keys = keys
 
-    def routes(self) -> list[TemplateRoute]:
+    def routes(self) -> list[OperationRoute]:
+        public_key = Operation(
+            summary="The public key that verifies new tokens", errors=(503,), response=PublicKey
+        )
+        jwks = Operation(summary="Public keys of valid tokens")
+        list_all = Operation(summary="List the signing keys", credentials=("admin",))
+        rotate = Operation(
+            summary="Sign with a new key",
+            credentials=("admin",),
+            errors=(409,),
+            response=SigningKeyCreated,
+        )
+        remove = Operation(
+            summary="Remove a signing key and invalidate its tokens",
+            credentials=("admin",),
+            errors=(404, 409),
+        )
+        keys = "/api/v1/auth/keys"
         return [
-            route("/api/v1/auth/public-key", self.public_key, "GET"),
-            route("/.well-known/jwks.json", self.jwks, "GET"),
-            route("/api/v1/auth/keys", self.list_all, "GET"),
-            route("/api/v1/auth/keys/rotate", self.rotate, "POST"),
-            route("/api/v1/auth/keys/{kid:id}", self.remove, "DELETE"),
+            operation_route("/api/v1/auth/public-key", GET=(self.public_key, public_key)),
+            operation_route("/.well-known/jwks.json", GET=(self.jwks, jwks)),
+            operation_route(keys, GET=(self.list_all, list_all)),
+            operation_route(f"{keys}/rotate", POST=(self.rotate, rotate)),
+            operation_route(f"{keys}/{{kid:id}}", DELETE=(self.remove, remove)),
         ]
 
     async def public_key(self, _: Request) -> Response:

@@ -17,7 +17,7 @@ from gateway.auth.jwt import JwtService, NoKeyError
 from gateway.auth.rate_limits import RateLimits
 from gateway.body.json import JsonDecoder
 from gateway.body.reader import read_body
-from service.http.application import TemplateRoute, route
+from gateway.operations import Operation, OperationRoute, operation_route
 from service.http.errors import JSON, unavailable
 from service.metrics.requests import endpoint_of
 
@@ -31,8 +31,11 @@ class TokenEndpoint(ApiEndpoints):
         self._rate_limits = rate_limits
         self._decoder = JsonDecoder(TokenRequest)
 
-    def route(self) -> TemplateRoute:
-        return route("/api/v1/auth/token", self.handle, "POST")
+    def route(self) -> OperationRoute:
+        described = Operation(
+            summary="Get a token for an API key", bodies=(TokenRequest,), response=TokenIssued
+        )
+        return operation_route("/api/v1/auth/token", POST=(self.handle, described))
 
     async def handle(self, request: Request) -> Response:
         deadline = self._deadline()

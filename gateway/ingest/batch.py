@@ -12,16 +12,17 @@ from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
+from contract.kinds import KINDS
 from contract.registry import RELAY, RegistryRecord
 from gateway.body.arrays import TooManyElementsError
 from gateway.body.reader import JSON, NDJSON, read_compressible_body
-from gateway.ingest.batch_decoder import MAX_ITEMS, BatchDecoder, Item
+from gateway.ingest.batch_decoder import MAX_ITEMS, BatchDecoder, Item, build_item_struct
 from gateway.ingest.parts import IngestParts
 from gateway.ingest.routed_batch import RejectedItem, RoutedBatch
+from gateway.operations import Operation, OperationRoute, operation_route
 from gateway.registry.named_keys import owner_of
 from gateway.registry.refusals import MAX_ITEMS as MAX_REFUSED
 from gateway.registry.relay_scope import scope_of
-from service.http.application import TemplateRoute, route
 from service.http.bearer_auth import bearer_credential
 from service.http.errors import ApiError, unavailable
 from service.memory_budget import MemoryBudget
@@ -58,8 +59,16 @@ class BatchEndpoint:
         self._decoder = BatchDecoder()
         self._memory = MemoryBudget(MEMORY_BUDGET)
 
-    def route(self) -> TemplateRoute:
-        return route(PATH, self.handle, "POST")
+    def route(self) -> OperationRoute:
+        described = Operation(
+            summary="Submit metrics of many clients and headends",
+            credentials=("relay",),
+            bodies=tuple(build_item_struct(kind) for kind in KINDS.values()),
+            is_batch=True,
+            is_packed=True,
+            response=BatchResponse,
+        )
+        return operation_route(PATH, POST=(self.handle, described))
 
     async def handle(self, request: Request) -> Response:
         deadline = self._arrivals.of(request)

@@ -20,15 +20,15 @@ from contract.position import Receipt
 from contract.registry import RegistryRecord
 from gateway.body.json import MAX_IGNORED_NAMES
 from gateway.body.reader import read_compressible_body
-from gateway.ingest.backfill import BackfillDecoder
+from gateway.ingest.backfill import BackfillDecoder, build_backfill_struct
 from gateway.ingest.decoder import BodyDecoder, ParsedBody, SubmissionResponse
 from gateway.ingest.encoder import SubmissionTemplate
 from gateway.ingest.parts import IngestParts
-from gateway.ingest.schema import CanonicalBody
+from gateway.ingest.schema import CanonicalBody, build_struct
 from gateway.metrics import Result
+from gateway.operations import Operation, OperationRoute, operation_route
 from gateway.produce.batcher import OverloadedError
 from gateway.produce.frame_limits import chunk_for_frames
-from service.http.application import TemplateRoute, route
 from service.http.errors import ApiError, unavailable
 from service.memory_budget import BudgetExceededError, MemoryBudget
 
@@ -62,9 +62,18 @@ class SubmissionEndpoint:
         self._memory = MemoryBudget(MEMORY_BUDGET)
         self.template = f"/api/v1/{kind.collection}/{{{kind.id_label}}}/metrics"
 
-    def route(self) -> TemplateRoute:
+    def route(self) -> OperationRoute:
         id_label = self.kind.id_label
-        return route(self.template.replace(id_label, f"{id_label}:id"), self.handle, "POST")
+        described = Operation(
+            summary=f"Submit metrics of a {self.kind.name}",
+            credentials=(self.kind.credential, "certificate"),
+            errors=(404,) if self.kind.credential == "jwt" else (),
+            bodies=(build_struct(self.kind), build_backfill_struct(self.kind)),
+            is_packed=True,
+            response=SubmissionResponse,
+        )
+        path = self.template.replace(id_label, f"{id_label}:id")
+        return operation_route(path, POST=(self.handle, described))
 
     async def handle(self, request: Request) -> Response:
         deadline = self._arrivals.of(request)

@@ -86,8 +86,8 @@ LAYERS = {
         ),
     ),
     "gateway": (
-        *("settings", "metrics", "body", "produce", "registry", "auth", "ingest", "api"),
-        *("app", "__main__"),
+        *("settings", "metrics", "operations", "body", "produce", "registry", "auth", "ingest"),
+        *("api", "app", "__main__"),
     ),
     "processor": (
         *("settings", "core", "membership", "metrics", "changelog"),
