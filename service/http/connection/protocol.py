@@ -24,17 +24,11 @@ from service.http.connection.fast_path import (
     FastPathHandler,
     encode_error,
 )
+from service.http.connection.limited_connection import LimitedConnection
 from service.http.connection.request_buffer import RequestBuffer, is_plain
 from service.http.connection.request_head import Request, RequestError
 from service.http.connection.request_parser import RequestParser
-from service.http.connection.server_limits import limits_of
-from service.http.uvicorn_compat import (
-    Config,
-    FlowControl,
-    ServerState,
-    get_remote_addr,
-    is_ssl,
-)
+from service.http.uvicorn_compat import Config, ServerState
 from service.memory_budget import BudgetExceededError, Reservation
 
 log = structlog.get_logger(__name__)
@@ -44,35 +38,16 @@ FREE_HEAD = 4 * 1024
 are never refused because of other connections."""
 
 
-class LimitedProtocol(asyncio.Protocol):
-    """One connection with limits. uvicorn.Server creates it, and calls `shutdown` when it stops."""
+class LimitedProtocol(LimitedConnection):
+    """HTTP/1 on one connection. uvicorn.Server creates it, and calls `shutdown` when it stops."""
 
     max_header_bytes = 64 * 1024
-    header_timeout = 10.0
-    """Seconds in which a connection without an active request must send a complete header. Between
-    two requests, the keep-alive timeout of the settings applies first."""
-    max_connections = 10_000
-    """For each further connection, the longest idle one is closed."""
     max_pipelined = 32
     """Pipelined requests that a client may send without waiting for a response. The connection is
     closed after the response to the last one, so that each client gets its share of the CPU."""
-    write_timeout = 30.0
-    """Seconds in which a client must read enough of a response that the socket accepts the rest.
-    Otherwise the connection is aborted, even if it is about to be closed."""
-
     shutdown_timeout = 0.5
     """Seconds after a stop has begun in which a connection may send one more request. The request
     was on its way, and its client would not know its result."""
-    linger = 1.0
-    """Seconds for which input is read and ignored after a response that was sent before the end of
-    its request. If unread input remains, the system resets the connection, and the client may lose
-    the response."""
-
-    linger_bytes = 1024 * 1024
-    """Maximum bytes of input that are ignored in that time."""
-
-    transport: asyncio.Transport
-    flow: FlowControl
 
     def __init__(
         self,
@@ -81,11 +56,9 @@ class LimitedProtocol(asyncio.Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        self.client: tuple[str, int] | None = None
+        super().__init__(server_state, _loop or asyncio.get_running_loop())
         self._config = config
-        self._server_state = server_state
         self._app_state = app_state
-        self._loop = _loop or asyncio.get_running_loop()
         # Of the application itself, not of uvicorn's wrappers.
         self._fast_path: FastPathHandler | None = getattr(config.app, "fast_path", None)
         self._parser = RequestParser(self, self.max_header_bytes)
@@ -93,15 +66,11 @@ class LimitedProtocol(asyncio.Protocol):
         """The request whose response is not complete."""
         self._incoming: AsgiCycle | None = None
         """The request whose body is being received, unless it is buffered."""
-        self._write_timer: asyncio.TimerHandle | None = None
         self._stopping = False
         self._input_ended = False
         """Whether further input is ignored."""
         self._at_eof = False
         """Whether the client has closed its side; earlier input may still be unparsed."""
-        self._lingers = False
-        self._ignored = 0
-        """Bytes received since the connection lingers."""
         self._pipelined = 0
         """Requests since the client last waited for a response."""
         self._is_parsing = False
@@ -109,80 +78,42 @@ class LimitedProtocol(asyncio.Protocol):
         """Whether parsing continues in the next iteration of the event loop."""
         self._was_answered = False
         """Whether a request was completed since the timer was started."""
-        self._limits = limits_of(server_state)
         self._heads = Reservation(self._limits.heads)
         """Bytes of heads and unparsed input beyond FREE_HEAD."""
         self._head_size = 0
         """Bytes that are counted for the head of the active request."""
         self._buffer = RequestBuffer(self._loop, self._limits.buffered, self._release_buffer)
         self._is_idle = False
-        self._idle_timer: asyncio.TimerHandle | None = None
-        """Closes the connection while no request is received or active."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        connections = self._server_state.connections
-        connections.add(self)  # type: ignore[arg-type]
-        self.transport = transport
-        self.flow = FlowControl(transport)
-        # Writing pauses as soon as the socket accepts no more, so all unread bytes are counted.
-        # TLS pauses at its limit, not above it: with a limit of 0 it would pause without output.
-        transport.set_write_buffer_limits(1 if is_ssl(transport) else 0, 0)
-        self.client = _without_mapping(get_remote_addr(transport))
-        if len(connections) > self.max_connections and not self._limits.idle.evict_oldest():
-            full = "Too many connections: try again"
-            self._refuse(RequestError(503, full, b"retry-after: 1\r\n"))
-        else:
-            self._limits.idle.mark_idle(self)
-            self._start_idle_timer(self.header_timeout)
-
-    def evict(self) -> None:
-        """Close this idle connection to admit a new one."""
-        if self.flow.write_paused:
-            self.abort()  # `close` would wait until the client reads
-        else:
-            self.transport.close()
-
-    def abort(self) -> None:
-        """Abort the connection, and discard unread output."""
-        self.transport.abort()
+    def on_too_many(self) -> None:
+        full = "Too many connections: try again"
+        self._refuse(RequestError(503, full, b"retry-after: 1\r\n"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._server_state.connections.discard(self)
-        self._cancel_write_timeout()
-        self._limits.idle.mark_busy(self)
-        self._limits.unread.discard(self)
         self._buffer.release()
         self._heads.resize(0)
-        self._stop_idle_timer()
         self._input_ended = True
         self._parser.discard()
         if self._active is not None:
             self._active.disconnect()
-        self.flow.resume_writing()
+        super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        self.flow.pause_writing()
+        super().pause_writing()
         self._parser.is_paused = True
-        if self._write_timer is None:
-            self._write_timer = self._loop.call_later(self.write_timeout, self.abort)
-        self._limits.unread.add(self, self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
-        self._cancel_write_timeout()
-        self._limits.unread.discard(self)
-        self.flow.resume_writing()
+        super().resume_writing()
         if self._active is None:
             self._parser.is_paused = False
             self._was_answered = True
             self._continue()
 
     def data_received(self, data: bytes) -> None:
-        if not self._input_ended:
+        if self._input_ended:
+            self._ignore(data)
+        else:
             self._parse(data)
-        elif self._lingers:
-            self._ignored += len(data)
-            if self._ignored > self.linger_bytes:
-                self.transport.close()
 
     def eof_received(self) -> bool:
         """Process the complete requests; the client sends no more, but may still read."""
@@ -200,7 +131,7 @@ class LimitedProtocol(asyncio.Protocol):
         if self._active is not None:
             self._active.keep_alive = False
         else:
-            self._start_idle_timer(self.shutdown_timeout)
+            self._become_idle(self.shutdown_timeout)
 
     def on_response_complete(self) -> None:
         """Continue with the next request."""
@@ -299,26 +230,22 @@ class LimitedProtocol(asyncio.Protocol):
             self.transport.close()
 
     def _set_countdown(self) -> None:
-        if self._buffer.request is not None:
-            self._stop_idle_timer()
-            self._limits.idle.mark_busy(self)
-            self._buffer.start_timer()
-        elif self._active is not None:
-            self._stop_idle_timer()
-            self._limits.idle.mark_busy(self)
+        if self._buffer.request is not None or self._active is not None:
+            self._become_busy()
+            if self._buffer.request is not None:
+                self._buffer.start_timer()
         elif self._input_ended:
             return
         elif self._was_answered:
-            self._limits.idle.mark_idle(self)
             self._is_idle = self._parser.is_between
             if self._is_idle:
                 self._pipelined = 0
-            self._start_idle_timer(
+            self._become_idle(
                 self._config.timeout_keep_alive if self._is_idle else self.header_timeout
             )
         elif (self._is_idle and not self._stopping) or self._idle_timer is None:
             self._is_idle = False
-            self._start_idle_timer(self.header_timeout)
+            self._become_idle(self.header_timeout)
         self._was_answered = False
 
     def _continue_later(self) -> None:
@@ -427,22 +354,14 @@ class LimitedProtocol(asyncio.Protocol):
         self._linger()
 
     def _linger(self) -> None:
-        """Close the output; ignore input until the client closes its side, or for `linger`
-        seconds."""
         if self._lingers or self.transport.is_closing():
             return
-        self._lingers = self._input_ended = True
+        self._input_ended = True
+        self._parser.discard()
         if self._active is not None:
             self._active.disconnect()
             self._active = None
-        self._parser.discard()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:  # TLS: its close also sends what is left, and waits for the client's
-            self.transport.close()
-        self.flow.resume_reading()
-        self._limits.idle.mark_idle(self)
-        self._start_idle_timer(self.linger)
+        self._close_lingering()
 
     def _end_input(self) -> bool:
         """Stop reading, and drop an incomplete request.
@@ -464,31 +383,3 @@ class LimitedProtocol(asyncio.Protocol):
         # closed, and the client may lose the last response.
         self.flow.resume_reading()
         return True
-
-    def _cancel_write_timeout(self) -> None:
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
-
-    def _start_idle_timer(self, seconds: float) -> None:
-        self._stop_idle_timer()
-        self._idle_timer = self._loop.call_later(seconds, self._on_idle_timeout)
-
-    def _stop_idle_timer(self) -> None:
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
-
-    def _on_idle_timeout(self) -> None:
-        self._idle_timer = None
-        # A client that does not read is handled by `write_timeout`.
-        if self._buffer.request is None and self._active is None and not self.flow.write_paused:
-            self.transport.close()
-
-
-def _without_mapping(address: tuple[str, int] | None) -> tuple[str, int] | None:
-    """An IPv4 address as such, which a socket for both families shows as `::ffff:192.0.2.1`."""
-    if address is None:
-        return None
-    host, port = address
-    return host.removeprefix("::ffff:") if "." in host else host, port
