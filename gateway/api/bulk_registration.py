@@ -13,8 +13,8 @@ from starlette.responses import Response
 
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import CLUSTER, RegistryRecord
-from gateway.api.endpoints import ApiEndpoints, ApiParts
-from gateway.api.registrar import BulkOutcome, Registrar, RequestContext, new_record
+from gateway.api.endpoints import ApiEndpoints, ApiParts, RequestContext
+from gateway.api.registrar import BulkOutcome, Registrar, new_record
 from gateway.api.registration import cluster_attributes, headend_attributes
 from gateway.api.schemas import (
     CLIENT_TYPES,

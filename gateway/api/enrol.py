@@ -19,9 +19,9 @@ from contract.enrolment import (
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import ENROLMENT, RegistryRecord, hash_api_key
 from gateway.api.certificates import CertificateIssuer, audit_details
-from gateway.api.endpoints import ApiEndpoints, ApiParts
+from gateway.api.endpoints import ApiEndpoints, ApiParts, RequestContext
 from gateway.api.enrolment_schemas import Enrolled, Enrolling
-from gateway.api.registrar import Registrar, RequestContext, TakenError, new_record
+from gateway.api.registrar import Registrar, TakenError, new_record
 from gateway.api.registration import find_cluster, headend_attributes, new_id
 from gateway.api.schemas import new_api_key, require_id, require_text
 from gateway.body.json import BodyError, StructDecoder
@@ -171,14 +171,9 @@ class EnrolEndpoint(ApiEndpoints):
             context.address,
             audit_details(issued) if issued is not None else {},
         )
-        async with self._audit_log.recording(change, context.deadline):
-            try:
-                changed = await self._registry.change(base, record, context.deadline)
-            except UnconfirmedError as error:
-                raise unavailable(
-                    "Kafka did not confirm the new key in time: it may still take effect"
-                ) from error
-            if not changed:
+        unconfirmed = "Kafka did not confirm the new key in time: it may still take effect"
+        async with self._audit_log.recording(change, context.deadline, unconfirmed):
+            if not await self._registry.change(base, record, context.deadline):
                 raise ApiError(409, f"The {base.kind} {base.id} was changed by another request")
         fields = {}
         if issued is not None:

@@ -5,14 +5,11 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
-from msgspec import UNSET
-from starlette.requests import Request
-from starlette.responses import Response
 
 from contract.kinds import CLIENT, HEADEND, character_fault, is_id
 from contract.registry import CLUSTER, RELAY, RegistryRecord
-from gateway.api.endpoints import ApiEndpoints, ApiParts
-from gateway.api.registrar import Registrar, RequestContext, new_record
+from gateway.api.endpoints import ApiEndpoints, ApiParts, RequestContext
+from gateway.api.registrar import Registrar, new_record
 from gateway.api.schemas import (
     CLIENT_TYPES,
     ClientRegistered,
@@ -29,13 +26,10 @@ from gateway.api.schemas import (
     require_text,
 )
 from gateway.auth.actors import ActorAuthenticator
-from gateway.body.json import BodyError, StructDecoder
-from gateway.body.reader import read_body
+from gateway.body.json import BodyError
 from gateway.operations import Operation, OperationRoute, operation_route
 from gateway.registry.relay_scope import encode_scope
 from gateway.registry.writer import RegistryWriter
-from service.http.errors import JSON
-from service.metrics.requests import address_of
 
 B = TypeVar("B", bound=msgspec.Struct)
 Registered = ClientRegistered | ClusterRegistered | HeadendRegistered | RelayRegistered
@@ -64,17 +58,6 @@ class RegistrationEndpoints(ApiEndpoints):
         response_type: type[Registered],
         register: Callable[[B, RequestContext], Awaitable[Registered]],
     ) -> OperationRoute:
-        decoder = StructDecoder(body_type)
-
-        async def handle(request: Request) -> Response:
-            context = RequestContext(self._deadline(), address_of(request.scope))
-            self._authenticator.check_admin(request)
-            content = await read_body(request, self._max_body, context.deadline)
-            self._authenticator.check_admin(request, again=True)
-            response = await register(decoder.decode(content), context)
-            response.ignored = decoder.unknown_fields(content) or UNSET
-            return JSON(msgspec.to_builtins(response))
-
         described = Operation(
             summary=f"Register a {collection.removesuffix('s')}",
             credentials=("admin",),
@@ -82,7 +65,9 @@ class RegistrationEndpoints(ApiEndpoints):
             bodies=(body_type,),
             response=response_type,
         )
-        return operation_route(f"/api/v1/{collection}/register", POST=(handle, described))
+        return operation_route(
+            f"/api/v1/{collection}/register", POST=(self._creating(body_type, register), described)
+        )
 
     async def _register_client(
         self, body: ClientRegistration, context: RequestContext

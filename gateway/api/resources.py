@@ -23,7 +23,7 @@ from gateway.operations import Operation, OperationRoute, operation_route
 from gateway.produce.batcher import OverloadedError, SubmissionBatcher
 from gateway.registry.audit_log import ADMIN, AuditedChange
 from gateway.registry.relay_scope import scope_for_response
-from gateway.registry.writer import TOMBSTONE_DELAY_MS, UnconfirmedError
+from gateway.registry.writer import TOMBSTONE_DELAY_MS
 from service.http.application import Handler
 from service.http.bearer_auth import bearer_credential
 from service.http.errors import JSON, ApiError, unavailable
@@ -171,22 +171,15 @@ class ResourceEndpoints(ApiEndpoints):
         return body
 
     async def _change(self, base: RegistryRecord, record: RegistryRecord, deadline: float) -> None:
-        try:
-            changed = await self._registry.change(base, record, deadline)
-        except UnconfirmedError as error:
-            raise _unconfirmed_error() from error
-        if not changed:
+        if not await self._registry.change(base, record, deadline):
             raise ApiError(409, f"The {base.kind} {base.id} was changed by a concurrent request")
 
     async def _remove_record(self, base: RegistryRecord, deadline: float) -> None:
         ended = self._registry.time.latest_ms() + TOMBSTONE_DELAY_MS
-        try:
-            # Rotations of keys and claims of uses must not keep what is to be removed.
-            replaced = await self._registry.change_current(
-                base, lambda current: as_removed(current, ended), deadline
-            )
-        except UnconfirmedError as error:
-            raise _unconfirmed_error() from error
+        # Rotations of keys and claims of uses must not keep what is to be removed.
+        replaced = await self._registry.change_current(
+            base, lambda current: as_removed(current, ended), deadline
+        )
         base = replaced or base
         if base.kind == CLUSTER:
             await self._restore_cluster_in_use(base, deadline)
@@ -284,7 +277,3 @@ def as_removed(base: RegistryRecord, until: int) -> RegistryRecord:
         api_keys=[],
         expiring_keys={},
     )
-
-
-def _unconfirmed_error() -> ApiError:
-    return unavailable("Kafka did not confirm the change in time: it may still take effect")

@@ -16,9 +16,10 @@ from gateway.body.json import BODY, BodyError, JsonDecoder
 from gateway.body.reader import read_body
 from gateway.operations import Operation, OperationRoute, operation_route
 from gateway.registry.audit_log import ADMIN, AuditedChange
-from gateway.registry.writer import UnconfirmedError
-from service.http.errors import JSON, ApiError, unavailable
+from service.http.errors import JSON, ApiError
 from service.metrics.requests import address_of
+
+UNCONFIRMED = "Kafka did not confirm the revocation in time: send it again"
 
 
 class RevokeEndpoint(ApiEndpoints):
@@ -58,14 +59,14 @@ class RevokeEndpoint(ApiEndpoints):
         address = address_of(request.scope)
         if body.jti is not None:
             change = AuditedChange(actor, "revoke-token", f"{REVOCATION}:{body.jti}", address)
-            async with self._audit_log.recording(change, deadline):
+            async with self._audit_log.recording(change, deadline, UNCONFIRMED):
                 await self._revoke_token(body.jti, deadline)
             return _response(jti=body.jti)
         assert kind is not None, "jti or node_id is required"
         assert body.node_id is not None, "jti or node_id is required"
         change = AuditedChange(actor, "revoke-tokens", f"{kind}:{body.node_id}", address)
         checked = self._registry.get(kind, body.node_id)  # no await since the check
-        async with self._audit_log.recording(change, deadline):
+        async with self._audit_log.recording(change, deadline, UNCONFIRMED):
             if checked is None:
                 raise ApiError(404, f"{kind.capitalize()} not found")
             await self._revoke_all(checked, deadline)
@@ -81,20 +82,12 @@ class RevokeEndpoint(ApiEndpoints):
             name=jti,
             expires_at_ms=int(self._registry.time.highest_seconds() * 1000) + kept_ms,
         )
-        try:
-            added = await self._registry.add(record, deadline)
-        except UnconfirmedError as error:
-            raise _unconfirmed_error() from error
-        if added:
+        if await self._registry.add(record, deadline):
             self._metrics.tokens_revoked.labels("jti").inc()
 
     async def _revoke_all(self, checked: RegistryRecord, deadline: float) -> None:
         """Revoke all tokens of this registration, but not of a later one with the same id."""
-        try:
-            revoked = await self._registry.change_current(checked, _with_next_epoch, deadline)
-        except UnconfirmedError as error:
-            raise _unconfirmed_error() from error
-        if revoked is None:
+        if await self._registry.change_current(checked, _with_next_epoch, deadline) is None:
             raise ApiError(404, f"{checked.kind.capitalize()} not found")
         self._metrics.tokens_revoked.labels("node").inc()
 
@@ -121,7 +114,3 @@ def _kind_of(body: Revocation) -> str | None:
 
 def _response(**revoked: str) -> Response:
     return JSON(msgspec.to_builtins(Revoked("revoked", **revoked)))
-
-
-def _unconfirmed_error() -> ApiError:
-    return unavailable("Kafka did not confirm the revocation in time: send it again")

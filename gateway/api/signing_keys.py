@@ -14,7 +14,7 @@ from gateway.auth.signing_keys import PUBLIC_KEY, SigningKeyManager
 from gateway.auth.thumbprint import public_jwk
 from gateway.operations import Operation, OperationRoute, operation_route
 from gateway.registry.audit_log import ADMIN, AuditedChange
-from gateway.registry.writer import TOMBSTONE_DELAY_MS, UnconfirmedError
+from gateway.registry.writer import TOMBSTONE_DELAY_MS
 from service.http.errors import JSON, ApiError, unavailable
 from service.metrics.requests import address_of
 
@@ -96,7 +96,11 @@ class KeyEndpoints(ApiEndpoints):
         self._authenticator.check_admin(request)
         await self._authenticator.catch_up(deadline)
         change = AuditedChange(ADMIN, "rotate-signing-key", SIGNING_KEY, address_of(request.scope))
-        async with self._audit_log.recording(change, deadline):
+        unconfirmed = (
+            "Kafka did not confirm the new key in time: if the key is in the folder, the gateway "
+            "publishes it later"
+        )
+        async with self._audit_log.recording(change, deadline, unconfirmed):
             try:
                 kid = await self._keys.create(deadline)
             except OSError as error:
@@ -104,11 +108,6 @@ class KeyEndpoints(ApiEndpoints):
                     409,
                     f"This gateway cannot write to its signing key folder ({error.strerror}): "
                     "add a key yourself, under a name that sorts after the others",
-                ) from error
-            except UnconfirmedError as error:
-                raise unavailable(
-                    "Kafka did not confirm the new key in time: if the key is in the folder, the "
-                    "gateway publishes it later"
                 ) from error
             if kid is None:
                 raise ApiError(
@@ -128,14 +127,10 @@ class KeyEndpoints(ApiEndpoints):
         self._as_removed(base)  # not audited if it cannot be removed
         target = f"{SIGNING_KEY}:{kid}"
         change = AuditedChange(ADMIN, "remove-signing-key", target, address_of(request.scope))
-        async with self._audit_log.recording(change, deadline):
-            try:
-                # Another gateway may end the use of the key at the same time.
-                await self._registry.change_current(base, self._as_removed, deadline)
-            except UnconfirmedError as error:
-                raise unavailable(
-                    "Kafka did not confirm the removal in time: send it again"
-                ) from error
+        unconfirmed = "Kafka did not confirm the removal in time: send it again"
+        async with self._audit_log.recording(change, deadline, unconfirmed):
+            # Another gateway may end the use of the key at the same time.
+            await self._registry.change_current(base, self._as_removed, deadline)
         return JSON({"kid": kid})
 
     def _as_removed(self, record: RegistryRecord) -> RegistryRecord:
