@@ -6,7 +6,9 @@ All systems hold the same clients and are scraped in turn; every sample of every
 import contextlib
 import gzip
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench import peers
 from bench.errors import WrongResultError
@@ -149,3 +151,31 @@ async def _peer_pages(
     return [
         _Page(peer.name, peer.pid, peer.page_port, peer.page, {}, rounds) for peer, rounds in others
     ]
+
+
+async def scrapes(
+    pipeline: MeasuredPipeline, checkouts: Iterable[Path], clients: Clients, rounds: int
+) -> list[list[float]]:
+    """Scrape exporters of some checkouts in turns; return their CPU seconds by round.
+
+    Raises:
+        WrongResultError: a body is wrong.
+    """
+    token = pipeline.secrets.bearer("METRICS_TOKEN") | {"accept-encoding": "gzip"}
+    async with contextlib.AsyncExitStack() as stack:
+        pages = []
+        for checkout in checkouts:
+            kafka = await pipeline.topics()
+            last = await write_rows(kafka, clients, clients.size)
+            exporter = await stack.enter_async_context(
+                pipeline.service("exporter", kafka, core=cores()[0], PYTHONPATH=str(checkout))
+            )
+            pid = exporter.pids["exporter"]
+            pages.append(_Page(SYSTEM, pid, exporter.port, "/metrics", token, rounds))
+        found: list[list[float]] = [[] for _ in pages]
+        for number in range(rounds + 1):
+            for page, values in zip(pages, found, strict=True):
+                figures = await page.scrape(clients, last)
+                if number:
+                    values.append(figures["CPU seconds"])
+    return found

@@ -30,7 +30,17 @@ from bench.edge import RunningEdge, running_edge
 from bench.errors import WrongResultError
 from bench.fleet import Clients, register
 from bench.load import PATIENCE, Address
-from bench.open_loop_driver import BASELINE, CLIENTS, EDGE, LOADS, SUBJECT, WARM_UP, Load, OpenLoop
+from bench.open_loop_driver import (
+    BASELINE,
+    CLIENTS,
+    EDGE,
+    LOADS,
+    SETTLE,
+    SUBJECT,
+    WARM_UP,
+    Load,
+    OpenLoop,
+)
 from bench.open_loop_peers import measure_peers
 from bench.pipeline import MeasuredPipeline, MeasuredService, pipeline
 from bench.processes import Meter, cores, pinned
@@ -192,6 +202,8 @@ async def measure(
             for number in range(rounds + 1):
                 for version, checkout in versions.items():
                     async with running_version(ours, version, checkout) as stack:
+                        if number:
+                            await OpenLoop(stack, Load(1000)).run(SETTLE)
                         for load in loads:
                             if number:
                                 values = await _measure(stack, load, seconds)

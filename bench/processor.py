@@ -11,8 +11,9 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
@@ -32,6 +33,7 @@ from service.config.settings import KafkaSettings
 from service.kafka.clients import client_options
 from service.kafka.reader import TopicReader
 from service.kafka.topics import topics_from
+from tobogganing.devstack.run_config import CHECKOUT
 
 SYSTEM = "Tobogganing processor"
 POLL = 0.25
@@ -100,8 +102,10 @@ class FrameLoad:
                 yield partition, incomplete.pop(partition)
         yield from incomplete.items()
 
-    async def check(self) -> int:
+    async def check(self, nothing: Mapping[str, int] = NOTHING) -> int:
         """Compare entity-state with the expected result; return the number of rows and ledgers.
+
+        `nothing` has the ledgers' counts that must be 0.
 
         Raises:
             WrongResultError: a row or ledger is missing, unexpected or wrong.
@@ -119,7 +123,9 @@ class FrameLoad:
         decoded = {key: msgspec.json.decode(value) if value else {} for key, value in found.items()}
         for partition, read in self._read.items():
             expected = {"offset": self._ends[partition], "read": read, "applied": read}
-            self._compare(decoded.pop(ledger_key(partition), {}), expected | NOTHING, partition)
+            self._compare(
+                decoded.pop(ledger_key(partition), {}), {**expected, **nothing}, partition
+            )
         for key, number in self._last.items():
             metrics, labels = self._clients.metrics(number), self._clients.labels(number)
             self._compare(decoded.pop(key, {}), {"metrics": metrics, "labels": labels}, key)
@@ -172,6 +178,7 @@ async def _run_workers(
     kafka: KafkaSettings,
     number: int,
     submissions: int,
+    checkout: Path,
 ) -> tuple[list[WorkerSample], list[WorkerSample]]:
     """Let workers process all submissions; return their samples before and after.
 
@@ -182,7 +189,9 @@ async def _run_workers(
         workers = []
         for each in range(number):
             name = f"bench-{each}"
-            service = pipeline.service("processor", kafka, WORKER_NAME=name)
+            service = pipeline.service(
+                "processor", kafka, WORKER_NAME=name, PYTHONPATH=str(checkout)
+            )
             workers.append(MeasuredWorker(await stack.enter_async_context(service), token))
         share = kafka.kafka_partitions // number
         while True:
@@ -206,8 +215,13 @@ class ProcessorCase(NamedTuple):
     submissions: int
 
 
-async def measure(pipeline: MeasuredPipeline, case: ProcessorCase) -> Measurements:
-    """Measure workers; every entity has a row before.
+async def measure(
+    pipeline: MeasuredPipeline,
+    case: ProcessorCase,
+    checkout: Path = CHECKOUT,
+    nothing: Mapping[str, int] = NOTHING,
+) -> Measurements:
+    """Measure workers of a checkout; every entity has a row before.
 
     Raises:
         WrongResultError: a row or a ledger is wrong.
@@ -215,11 +229,12 @@ async def measure(pipeline: MeasuredPipeline, case: ProcessorCase) -> Measuremen
     kafka = await pipeline.topics()
     load = FrameLoad(kafka, Clients(case.entities), case.frame)
     await load.write(case.entities)
-    await _run_workers(pipeline, kafka, 1, load.submissions)
+    await _run_workers(pipeline, kafka, 1, load.submissions, checkout)
     before = load.submissions
     await load.write(case.submissions)
-    first, last = await _run_workers(pipeline, kafka, case.workers, load.submissions - before)
-    await load.check()
+    submissions = load.submissions - before
+    first, last = await _run_workers(pipeline, kafka, case.workers, submissions, checkout)
+    await load.check(nothing)
     done = sum(b.submissions - a.submissions for a, b in zip(first, last, strict=True))
     cpu = sum(b.cpu - a.cpu for a, b in zip(first, last, strict=True))
     plural = "s" if case.workers > 1 else ""

@@ -16,6 +16,7 @@ from contract.position import Receipt
 from exporter.state.store import StateStore
 from service.config.settings import KafkaSettings
 from service.kafka.reader import ReaderError, TopicReader
+from service.kafka.tailer import IDLE_WAIT_MS
 from service.kafka.topics import topics_from
 
 log = structlog.get_logger(__name__)
@@ -99,7 +100,9 @@ class AnomalyReader:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _follow(self) -> None:
-        async with TopicReader(self._settings, self._topic, self._partitions) as reader:
+        async with TopicReader(
+            self._settings, self._topic, self._partitions, wait_ms=IDLE_WAIT_MS
+        ) as reader:
             begins = await reader.offsets_since(int((time.time() - PERIOD) * 1000))
             ends = await reader.end_offsets()
             for partition, begin in begins.items():

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from contract.frame import partition_of
 from contract.kinds import KINDS
 from contract.registry import RegistryRecord, RegistryState
+from exporter.checkins.texts import Texts
 from exporter.state.activity import Interval
 from exporter.state.entity_table import EntityTable
 from exporter.state.groups import GroupCodes
@@ -25,7 +26,8 @@ class Snapshot(NamedTuple):
 
     `keys` has None for an unused slot. `keys` and `names` may be those of the table itself, in
     which an index is not used again for a while after the end of its entity. `groups` has one array
-    of codes for each label, and `group_values` the value of each code.
+    of codes for each label, and `group_values` the value of each code. `texts` are those of the
+    directory.
     """
 
     keys: list[bytes | None]
@@ -34,6 +36,7 @@ class Snapshot(NamedTuple):
     flags: NDArray[np.uint8]
     groups: dict[str, NDArray[np.uint16]]
     group_values: dict[str, list[str]]
+    texts: Texts
 
 
 class KindDirectory:
@@ -42,6 +45,7 @@ class KindDirectory:
     def __init__(self, table: EntityTable) -> None:
         self._table = table
         self._columns = table.columns
+        self._texts = Texts(table.columns.kind.name)
 
     def __len__(self) -> int:
         return sum(key is not None for key in self._columns.keys)
@@ -52,11 +56,22 @@ class KindDirectory:
     def snapshot(self) -> Snapshot:
         """Copy the columns of numbers; those of text are shared, because a copy of a million
         references takes longer than everything else."""
+        self._note_changes()
         return self._copy(slice(None), self._columns.keys, self._columns.names)
 
     def full_snapshot(self) -> Snapshot:
         """Copy all columns."""
+        self._note_changes()
         return self._copy(slice(None), self._columns.keys.copy(), self._columns.names.copy())
+
+    def release(self) -> None:
+        """Free the memory that searches and orders by text take, until the next one."""
+        self._texts = Texts(self._columns.kind.name)
+        self._columns.changed = None
+
+    def _note_changes(self) -> None:
+        self._texts.note(self._columns.changed)
+        self._columns.changed = set()
 
     def find(self, key: bytes) -> Snapshot | None:
         """Return a snapshot of one entity, None if it is unknown."""
@@ -85,17 +100,18 @@ class KindDirectory:
     def _copy(self, slots: slice, keys: list[bytes | None], names: list[str]) -> Snapshot:
         columns = self._columns
         columns.take_over()
-        labels = [*_by_label(columns.groups, np.array(columns.group_codes[slots], np.uint16))]
+        labels = [*_by_label(columns.groups, np.asarray(columns.group_codes)[slots].copy())]
         if columns.has_clusters:
-            codes = np.array(columns.cluster_codes[slots], np.uint16)
+            codes = np.asarray(columns.cluster_codes)[slots].copy()
             labels += _by_label(columns.clusters, codes)
         return Snapshot(
             keys,
             names,
-            np.array(columns.last_check_ins[slots], np.float64),
-            np.array(columns.flags[slots], np.uint8),
+            np.asarray(columns.last_check_ins)[slots].copy(),
+            np.asarray(columns.flags)[slots].copy(),
             {label: codes for label, codes, _ in labels},
             {label: values for label, _, values in labels},
+            self._texts,
         )
 
 

@@ -14,7 +14,7 @@ from contract.kinds import HEADEND, KINDS
 from contract.registry import CLUSTER
 from exporter.checkins.documents import Document, group_documents, items
 from exporter.checkins.list_columns import LIST_COLUMNS
-from exporter.checkins.listing import Group
+from exporter.checkins.listing import Group, Page, View
 from exporter.checkins.query import MAX_LIMIT, Query
 from exporter.checkins.service import CheckinService
 from exporter.checkins.state import COLLECTIONS, STATES, group_labels
@@ -105,8 +105,14 @@ def error_page(error: ApiError) -> Response:
 
 async def list_page(request: Request, service: CheckinService, query: Query) -> Response:
     """Return the overview and a list."""
-    overview = await service.overview()
     view, page = await service.views.page(query)
+    if page.html is None:
+        page.html = await _list_html(service, query, view, page)
+    return _conditional(request, HTMLResponse(page.html, headers=_HEADERS))
+
+
+async def _list_html(service: CheckinService, query: Query, view: View, page: Page) -> str:
+    overview = await service.overview()
     counts = dict(zip(STATES, view.counts(), strict=True))
     groups = {
         label: await service.views.groups(query.kind, label) for label in group_labels(query.kind)
@@ -116,29 +122,26 @@ async def list_page(request: Request, service: CheckinService, query: Query) -> 
         await _add_headends(shown, service)
     clusters = await service.views.view(CLUSTER)
     silent = _silent_groups(groups)
-    return _conditional(
-        request,
-        _page(
-            "list.html",
-            overview=overview,
-            totals={
-                "clients": overview["total_clients"],
-                "headends": overview["total_headends"],
-                "clusters": sum(clusters.counts()),
-            },
-            counts=counts,
-            anomalous=view.anomalous(),
-            query=query,
-            items=shown,
-            page=page,
-            options=_options(groups),
-            silent_groups=_group_documents(silent[:MAX_GROUPS_SHOWN]),
-            more_silent_groups=max(0, len(silent) - MAX_GROUPS_SHOWN),
-            sorts=SORT_TEXTS,
-            thresholds=view.thresholds,
-            columns=LIST_COLUMNS[query.kind],
-            max_limit=MAX_LIMIT,
-        ),
+    return _render(
+        "list.html",
+        overview=overview,
+        totals={
+            "clients": overview["total_clients"],
+            "headends": overview["total_headends"],
+            "clusters": sum(clusters.counts()),
+        },
+        counts=counts,
+        anomalous=view.anomalous(),
+        query=query,
+        items=shown,
+        page=page,
+        options=_options(groups),
+        silent_groups=_group_documents(silent[:MAX_GROUPS_SHOWN]),
+        more_silent_groups=max(0, len(silent) - MAX_GROUPS_SHOWN),
+        sorts=SORT_TEXTS,
+        thresholds=view.thresholds,
+        columns=LIST_COLUMNS[query.kind],
+        max_limit=MAX_LIMIT,
     )
 
 
@@ -215,8 +218,11 @@ async def _add_headends(items: list[Document], service: CheckinService) -> None:
 def _page(
     template: str, status: int = 200, headers: dict[str, str] | None = None, /, **context: Any
 ) -> Response:
-    text = _templates.get_template(template).render(context)
-    return HTMLResponse(text, status, headers=_HEADERS | (headers or {}))
+    return HTMLResponse(_render(template, **context), status, headers=_HEADERS | (headers or {}))
+
+
+def _render(template: str, /, **context: Any) -> str:
+    return _templates.get_template(template).render(context)
 
 
 def _conditional(request: Request, response: Response) -> Response:

@@ -64,6 +64,7 @@ class CheckinService:
     async def _observe(self) -> None:
         while True:
             self.freshness.observe()
+            self.views.release_unused()
             await asyncio.sleep(OBSERVE_INTERVAL)
 
     async def status(self) -> Document:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from exporter.checkins.directory import Directory, Snapshot
 from exporter.checkins.listing import Group, Page, View
 from exporter.checkins.query import Query
 from exporter.checkins.state import group_labels
+from exporter.checkins.texts import Texts
 from exporter.state.columns import NO_CHECK_IN, REGISTERED, REPORTED
 from exporter.thresholds import Thresholds
 
@@ -22,7 +24,9 @@ T = TypeVar("T")
 MAX_SHARE = 0.05
 """Share of the time that may be spent on new views: one that took 20 ms is shown for 400 ms. That
 of a small fleet is always new."""
-MAX_AGE = 2.0
+KEPT_SECONDS = 60.0
+"""Seconds after the last request for which what views are made of is kept."""
+MAX_AGE = 3.0
 """Maximum age of a view in seconds."""
 
 
@@ -51,6 +55,9 @@ class Views:
         self._as_of = as_of
         self._shared: dict[str, _Shared] = {}
         self._lock = asyncio.Lock()
+        self._executor = ThreadPoolExecutor(1, "checkins")
+        """One thread: whoever is cancelled leaves its work running."""
+        self._used_at = 0.0
 
     async def view(self, kind: str) -> View:
         """Return the current view of a kind."""
@@ -78,20 +85,21 @@ class Views:
         """Return the indexes of everything that a query selects, in its order."""
         async with self._lock:
             snapshot, as_of = self._snapshot(query.kind, is_full=True), self._as_of()
-            return await asyncio.to_thread(self._ordered, snapshot, as_of, query)
+            return await self._in_thread(lambda: self._ordered(snapshot, as_of, query))
 
     def _ordered(self, snapshot: Snapshot, as_of: float, query: Query) -> tuple[View, list[int]]:
         view = View(snapshot, self._thresholds[query.kind], as_of)
         return view, view.order(view.select(query), query)
 
     async def _current(self, kind: str) -> _Shared:
+        self._used_at = time.monotonic()
         shared = self._shared.get(kind)
         if shared is not None and time.monotonic() < shared.expires_at:
             return shared
         started = time.monotonic()
         snapshot = self._snapshot(kind)
         as_of = self._as_of()
-        view = await asyncio.to_thread(View, snapshot, self._thresholds[kind], as_of)
+        view = await self._in_thread(lambda: View(snapshot, self._thresholds[kind], as_of))
         shared = _Shared(view, started, started, {}, {})
         self._extend(shared, time.monotonic() - started)
         self._shared[kind] = shared
@@ -99,9 +107,19 @@ class Views:
 
     async def _timed(self, shared: _Shared, make: Callable[[], T]) -> T:
         started = time.monotonic()
-        made = await asyncio.to_thread(make)
+        made = await self._in_thread(make)
         self._extend(shared, time.monotonic() - started)
         return made
+
+    async def _in_thread(self, make: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, make)
+
+    def release_unused(self) -> None:
+        """Free the memory that views take, if nobody has looked at any for a while."""
+        if self._shared and time.monotonic() - self._used_at > KEPT_SECONDS:
+            self._shared.clear()
+            for directory in self._directory.kinds.values():
+                directory.release()
 
     def _extend(self, shared: _Shared, seconds: float) -> None:
         """Show a view for longer, as it took this long to make a part of it."""
@@ -136,4 +154,5 @@ def cluster_snapshot(registered: RegistryState, headends: Snapshot) -> Snapshot:
         groups[label] = np.array([known[text] for text in texts], np.uint16)
         group_values[label] = list(known)
     names = [replace_refused(record.name) for record in records]
-    return Snapshot([record.key for record in records], names, last, flags, groups, group_values)
+    keys: list[bytes | None] = [record.key for record in records]
+    return Snapshot(keys, names, last, flags, groups, group_values, Texts(CLUSTER))

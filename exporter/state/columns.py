@@ -36,6 +36,8 @@ HIDDEN = 65_535
 MAX_PENDING = 256
 """Maximum number of rows to take over later: few enough to stay in the CPU cache, enough for vector
 operations to cost less than a loop."""
+MAX_CHANGED = 50_000
+"""Maximum number of slots whose changes are remembered."""
 
 
 class Columns:
@@ -48,6 +50,9 @@ class Columns:
         self.kind = kind
         self.keys: list[bytes | None] = []
         self.names: list[str] = []
+        self.changed: set[int] | None = None
+        """Slots whose key or name changed since a reader replaced this by an empty set; None: there
+        is no such reader, or they are too many."""
         self.flags = array("B")
         self.activity = Activity(now)
         self.groups = GroupCodes(kind.group_labels)
@@ -112,7 +117,19 @@ class Columns:
     def show_labels(self, slot: int, labels: Struct) -> None:
         """Store the name and the group of a row, from its decoded labels."""
         self.group_codes[slot] = self.groups.code(self._group_of(labels))
-        self.names[slot] = replace_refused(labels.name)  # type: ignore[attr-defined]
+        self._show_name(slot, labels.name)  # type: ignore[attr-defined]
+
+    def _show_name(self, slot: int, name: str) -> None:
+        shown = replace_refused(name)
+        if shown != self.names[slot]:
+            self.names[slot] = shown
+            self._note_changed(slot)
+
+    def _note_changed(self, slot: int) -> None:
+        if self.changed is not None:
+            self.changed.add(slot)
+            if len(self.changed) > MAX_CHANGED:
+                self.changed = None
 
     def clear_row(self, slot: int) -> None:
         """Note that a slot shows no row."""
@@ -147,7 +164,7 @@ class Columns:
         if self.has_clusters:
             self.cluster_codes[slot] = self.clusters.code((labels.get("cluster_id", ""),))
         if not self.flags[slot] & REPORTED:
-            self.names[slot] = replace_refused(name)
+            self._show_name(slot, name)
             defaults = {label.name: label.default for label in self.kind.labels}
             values = [labels.get(each, defaults[each]) for each in self.groups.labels]
             self.group_codes[slot] = self.groups.code(tuple(values))
@@ -162,6 +179,7 @@ class Columns:
         """Add columns' places for the next slot."""
         self.keys.append(key)
         self.names.append("")
+        self._note_changed(len(self.names) - 1)
         self.flags.append(0)
         self.activity.add_slot()
         self.group_codes.append(0)
@@ -173,6 +191,11 @@ class Columns:
             values.append(NO_VALUE)
         if self._counters is not None:
             self._counters.add_slot()
+
+    def use_slot(self, slot: int, key: bytes) -> None:
+        """Note that a free slot belongs to another entity."""
+        self.keys[slot] = key
+        self._note_changed(slot)
 
     def free_slot(self, slot: int) -> None:
         """Note that a slot belongs to no entity."""

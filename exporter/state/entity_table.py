@@ -233,7 +233,7 @@ class EntityTable:
     def _new_slot(self, key: bytes) -> int:
         if self._free and self._free[0][0] <= time.monotonic():
             slot = self._free.popleft()[1]
-            self.columns.keys[slot] = key
+            self.columns.use_slot(slot, key)
         else:
             slot = len(self._rendered)
             self._offsets.append(NO_ROW)

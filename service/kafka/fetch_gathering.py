@@ -14,7 +14,7 @@ from service.kafka.aiokafka_compat.consumer import set_fetch_limits
 
 BUSY_WITHIN = 0.25
 """Seconds between polls with records below which the consumer counts as under load."""
-GATHER_MS = 80
+GATHER_MS = 160
 """Maximum delay of a fetch response under load, in milliseconds."""
 GATHER_BYTES = 256 * 1024
 """Bytes with which a broker responds at once, so a consumer with a backlog does not wait."""
@@ -23,11 +23,18 @@ GATHER_BYTES = 256 * 1024
 class FetchGathering:
     """Sets how long brokers delay the fetch responses of a consumer.
 
-    `idle_wait_ms` is the maximum delay without load; a record ends it.
+    `idle_wait_ms` is the maximum delay without load; a record ends it. With `gather_bytes`, a
+    broker responds at once under load.
     """
 
-    def __init__(self, idle_wait_ms: int, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        idle_wait_ms: int,
+        gather_bytes: int = GATHER_BYTES,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._idle_wait_ms = idle_wait_ms
+        self._gather_bytes = gather_bytes
         self._now = now
         self._last_found = -math.inf
         self._is_busy = False
@@ -41,6 +48,6 @@ class FetchGathering:
         if is_busy != self._is_busy:
             self._is_busy = is_busy
             if is_busy:
-                set_fetch_limits(consumer, GATHER_BYTES, GATHER_MS)
+                set_fetch_limits(consumer, self._gather_bytes, GATHER_MS)
             else:
                 set_fetch_limits(consumer, 1, self._idle_wait_ms)

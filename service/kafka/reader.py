@@ -23,7 +23,8 @@ Apply = Callable[[int, Sequence[ConsumerRecord]], None]
 _FETCH_BYTES = 1024 * 1024
 """Maximum bytes per partition and fetch. Larger fetches would increase the memory of the process
 for good."""
-_POLL_MS = 200
+_MAX_POLL_MS = 1000
+"""Maximum time after which a reader looks whether its consumer still runs."""
 FETCH_WAIT_MS = 500
 """Maximum milliseconds that a broker delays a fetch without records."""
 
@@ -109,6 +110,7 @@ class TopicReader(TopicOffsets):
     ) -> None:
         super().__init__(settings, topic, partitions)
         self._wait_ms = wait_ms
+        self._poll_ms = min(wait_ms, _MAX_POLL_MS)
         self._gathering = FetchGathering(wait_ms) if gathers else None
 
     async def __aenter__(self) -> Self:
@@ -133,7 +135,7 @@ class TopicReader(TopicOffsets):
         return position
 
     async def poll(self, apply: Apply, partitions: Iterable[int] | None = None) -> None:
-        """Pass the next records to `apply`; return after 200 ms if there are none.
+        """Pass the next records to `apply`; return after a while if there are none.
 
         Raises:
             ReaderError: a background task of the consumer has ended, so nothing will be read.
@@ -141,7 +143,7 @@ class TopicReader(TopicOffsets):
         for task in ended_tasks(self._consumer):
             raise ReaderError(f"the {task.name} of a reader has ended: {task.error!r}")
         wanted = [self._partitions[number] for number in partitions or self._partitions]
-        batches = await self._consumer.getmany(*wanted, timeout_ms=_POLL_MS)
+        batches = await self._consumer.getmany(*wanted, timeout_ms=self._poll_ms)
         if self._gathering is not None:
             self._gathering.observe(self._consumer, bool(batches))
         for tp, records in batches.items():
@@ -185,4 +187,6 @@ class TopicReader(TopicOffsets):
             "auto_offset_reset": "none",
             "max_partition_fetch_bytes": _FETCH_BYTES,
             "fetch_max_wait_ms": self._wait_ms,
+            # Without a group, nothing happens that aiokafka would have to look for more often.
+            "consumer_timeout_ms": self._poll_ms,
         }

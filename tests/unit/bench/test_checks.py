@@ -6,13 +6,19 @@ import pytest
 
 from bench.end_to_end import growth, latest
 from bench.errors import WrongResultError
-from bench.fleet import Clients
+from bench.fleet import Clients, Headends
 from bench.load import split_response
 from bench.peers import gauges
 from bench.scraping import check_scrape
 from bench.workloads import Acknowledged, BatchWorkload, SingleWorkload, request_heads
+from contract.frame import Submission, encode_frame
+from processor.core.frame_reducer import reduce_frame
+from processor.core.partition_state import PartitionState
+from processor.core.source_record import Record
+from processor.core.write_batch import WriteBatch
 from service.config.settings import KafkaSettings
 
+NOW_MS = 1_700_000_000_000
 CLIENTS = Clients(3)
 KAFKA = KafkaSettings(kafka_bootstrap_servers="127.0.0.1:1")
 
@@ -51,7 +57,7 @@ def test_each_request_has_its_clients_credential() -> None:
         assert CLIENTS.path(number).encode() in head
         assert CLIENTS.credential(number).encode() in head
         assert b"Content-Length: %d\r\n" % len(body) in head
-        assert str(10**12 + number).encode() in body
+        assert str(CLIENTS.metrics(number)["bytes_sent"]).encode() in body
     assert work.next() is None
 
 
@@ -105,3 +111,17 @@ def test_memory_that_grows_is_noticed() -> None:
     assert growth(steady)["gateway"] == pytest.approx(1, abs=0.01)
     growing = [{"gateway": 100.0 + second} for second in range(40)]
     assert growth(growing)["gateway"] == pytest.approx(134.5 / 114.5)
+
+
+def test_clients_and_headends_are_healthy() -> None:
+    """An anomaly costs more than a row, so a fleet with anomalies would be what is measured."""
+    clients, headends = Clients(7), Headends(3)
+    batch = WriteBatch(PartitionState(0))
+    for number in range(70):
+        headend = Submission(
+            "headend", headends.id(number), 1, {"name": "h"}, metrics=headends.metrics(number)
+        )
+        frame = encode_frame(2**53, [clients.submission(number), headend])
+        reduce_frame(batch, Record(0, number, NOW_MS + 10 * number, frame), partitions=1)
+    assert batch.ledger.applied == 140
+    assert batch.anomaly_counts == {}

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +10,7 @@ from exporter.checkins.documents import item, items
 from exporter.checkins.listing import View
 from exporter.checkins.query import Cursor, Query
 from exporter.checkins.state import STATES, state_of
+from exporter.state import columns
 from exporter.state.columns import REPORTED
 from tests.unit.exporter.checkins.conftest import NOW, THRESHOLDS, Fleet
 
@@ -66,7 +68,7 @@ def test_pages_in_sequence_are_the_whole_list_in_order(
             case "checkin":
                 return (math.inf if age is None else sign * last, id)
             case "name":
-                return (name, id)
+                return (name.casefold(), id)
         return (id,)
 
     expected = sorted(entities, key=key)
@@ -144,3 +146,29 @@ def test_an_entity_that_ends_while_a_list_is_shown_is_left_out(fleet: Fleet) -> 
     assert [each["id"] for each in items(view, page.indexes, "client")] == ["a", "c"]
     assert [each["id"] for each in items(view, view.page(Query()).indexes, "client")] == ["a", "c"]
     assert view.page(Query(search="c\ufffdx")).total == 1
+
+
+def test_searches_follow_changes_between_views(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for id, name in (("a", "Ann"), ("b", "Bob")):
+        fleet.report("client", id, 10, labels={"name": name})
+
+    def found(search: str) -> list[str]:
+        view = fleet.view()
+        return ids(view, view.page(Query(search=search, sort="name")).indexes)
+
+    assert found("ann") == ["a"]
+    fleet.report("client", "a", 5, labels={"name": "Carol"})
+    assert (found("ann"), found("carol")) == ([], ["a"])
+    fleet.register("client", "c", name="Anna")
+    assert found("ann") == ["c"]
+    fleet.register("client", "c", removed=True)
+    assert found("ann") == []
+    fleet.directory.kinds["client"].release()
+    fleet.report("client", "b", 5, labels={"name": "Anna"})
+    assert found("ann") == ["b"]
+    monkeypatch.setattr(columns, "MAX_CHANGED", 3)
+    for number in range(5):
+        fleet.report("client", f"n{number}", 5, labels={"name": f"new {number}"})
+    assert found("new") == ["n0", "n1", "n2", "n3", "n4"]

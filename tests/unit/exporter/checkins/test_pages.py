@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from contract.evidence import PROCESSOR, EvidenceReason, encode_evidence
 from contract.row import LedgerRow, encode_ledger_row, ledger_key
-from exporter.checkins import pages
+from exporter.checkins import pages, views
 from exporter.checkins.anomalies import RecentAnomalies
 from exporter.checkins.evidence import EvidenceStore, Reported
 from exporter.checkins.export import csv_steps
@@ -197,3 +197,19 @@ async def test_an_entity_shows_activity_anomalies_and_key_dates(
     assert HOSTILE not in html
     missing = await pages.entity_page(get("/checkins/clients/b"), service, "client", "b")
     assert missing.status_code == 404
+
+
+async def test_a_page_that_was_expensive_is_rendered_once_for_all(
+    fleet: Fleet, service: CheckinService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.report("client", "a", age=1, labels={"name": "Ann"})
+    monkeypatch.setattr(views, "MAX_SHARE", 1e-12)
+    monkeypatch.setattr(views, "MAX_AGE", 1e5)
+    first = await listed(service, ("sort", "name"))
+    fleet.report("client", "b", age=1, labels={"name": "Bob"})
+    assert await listed(service, ("sort", "name")) == first
+    assert "Bob" not in await listed(service, ("sort", "-name")), "of the same view"
+    monkeypatch.setattr(views, "KEPT_SECONDS", -1.0)
+    service.views.release_unused()
+    assert fleet.store.table("client").columns.changed is None
+    assert "Bob" in await listed(service, ("sort", "name"))

@@ -12,7 +12,7 @@ def test_fetches_gather_under_load_and_not_for_a_lone_record() -> None:
     moment = 0.0
     fetcher = SimpleNamespace(_fetch_min_bytes=1, _fetch_max_wait_ms=IDLE_MS)
     consumer: Any = SimpleNamespace(_fetcher=fetcher)
-    gathering = FetchGathering(IDLE_MS, lambda: moment)
+    gathering = FetchGathering(IDLE_MS, GATHER_BYTES, lambda: moment)
 
     def polled(at: float, *, has_records: bool) -> tuple[int, int]:
         nonlocal moment
@@ -31,7 +31,7 @@ def test_fetches_gather_under_load_and_not_for_a_lone_record() -> None:
 
 
 def test_a_consumer_that_is_not_started_is_left_alone() -> None:
-    gathering = FetchGathering(IDLE_MS, lambda: 0.0)
+    gathering = FetchGathering(IDLE_MS, GATHER_BYTES, lambda: 0.0)
     consumer: Any = SimpleNamespace(_fetcher=None)
     gathering.observe(consumer, True)
     gathering.observe(consumer, True)
