@@ -21,7 +21,7 @@ from gateway.api.certificates import CertificateEndpoints, CertificateIssuer, lo
 from gateway.api.endpoints import ApiParts
 from gateway.api.enrol import EnrolEndpoint
 from gateway.api.enrolments import EnrolmentEndpoints
-from gateway.api.openapi import openapi_route
+from gateway.api.openapi import with_document
 from gateway.api.registrar import Registrar
 from gateway.api.registration import RegistrationEndpoints
 from gateway.api.resource_types import ENROLMENTS, RESOURCES
@@ -29,7 +29,8 @@ from gateway.api.resources import ResourceEndpoints
 from gateway.api.revoke import RevokeEndpoint
 from gateway.api.signing_keys import KeyEndpoints
 from gateway.api.token import TokenEndpoint
-from gateway.auth.authenticator import Authenticator
+from gateway.auth.actors import ActorAuthenticator
+from gateway.auth.authenticator import AuthParts
 from gateway.auth.ca import CertificateAuthority
 from gateway.auth.client_certificates import ClientCertificates
 from gateway.auth.jwt import LEEWAY, JwtService
@@ -43,6 +44,7 @@ from gateway.ingest.fast_path import FastPathSubmissions
 from gateway.ingest.parts import IngestParts
 from gateway.ingest.submission import SubmissionEndpoint
 from gateway.metrics import GatewayMetrics
+from gateway.operations import OperationRoute
 from gateway.produce.ack_monitor import (
     NOT_READY_AFTER,
     PROBE_AFTER,
@@ -62,7 +64,7 @@ from gateway.registry.use_claims import UseClaims
 from gateway.registry.writer import RecordSender, RegistryWriter
 from gateway.settings import GatewaySettings
 from service.evidence import EvidenceLog
-from service.http.application import TemplateRoute, build_app, route
+from service.http.application import build_app, route
 from service.http.auth_failures import AuthFailureLimiter
 from service.http.bearer_auth import StaticTokenAuth
 from service.http.health import health_routes
@@ -137,23 +139,22 @@ class Gateway:
         ca = load_ca(settings)
         self._issuer = CertificateIssuer(ca, self.registry, self.metrics)
         auth_failures = AuthFailureLimiter(requests, settings.auth_failures_per_minute)
-        check_admin = StaticTokenAuth(settings.admin_token, "admin", requests, auth_failures)
         self.evidence = evidence or EvidenceLog(
             settings, f"gateway-{secrets.token_hex(4)}", self.metrics.evidence
         )
         refusals = RefusalRecorder(self.registry.state, self.evidence)
         self._rate_limits = RateLimits(settings, requests, refusals)
-        self._authenticator = Authenticator(
+        auth_parts = AuthParts(
             self.registry,
             self.jwt_service,
             requests,
             self.metrics,
             auth_failures,
-            check_admin,
-            self._rate_limits,
             refusals,
             client_certificates(settings, ca, cluster_time),
         )
+        admin_auth = StaticTokenAuth(settings.admin_token, "admin", requests, auth_failures)
+        self._authenticator = ActorAuthenticator(auth_parts, admin_auth, self._rate_limits)
 
         self.quotas = RegistrationQuotas(settings, self.registry, self._authenticator.catch_up)
         self._use_claims = UseClaims(self.registry)
@@ -182,11 +183,9 @@ class Gateway:
             Slices(),
             now=cluster_time.latest_seconds,
         )
-        self._submissions = {
-            kind: SubmissionEndpoint(kind, parts, requests) for kind in KINDS.values()
-        }
+        self._submissions = [SubmissionEndpoint(kind, parts) for kind in KINDS.values()]
         self._batches = BatchEndpoint(parts)
-        self.fast_path = FastPathSubmissions(self._submissions.items())
+        self.fast_path = FastPathSubmissions(parts, requests, self._submissions)
         self._gauges = CallbackGauges()
         self._gauges.set_function(self.metrics.waiting, lambda: self.batcher.pending)
         self._stopped = StoppedPartitions(settings, self.batcher)
@@ -194,7 +193,7 @@ class Gateway:
         self.quotas.export_gauges(self._gauges, self.metrics)
         self._tasks: list[asyncio.Task[None]] = []
 
-    def routes(self) -> list[TemplateRoute]:
+    def routes(self) -> list[OperationRoute]:
         """Return all routes under /api/v1."""
         settings = self._settings
         audit_log = AuditLog(topics_from(settings).audit.name, self._producer)
@@ -204,8 +203,8 @@ class Gateway:
             ResourceEndpoints(parts, resource, self.batcher)
             for resource in (*RESOURCES, ENROLMENTS)
         )
-        return [
-            *(endpoint.route() for endpoint in self._submissions.values()),
+        routes = [
+            *(endpoint.route() for endpoint in self._submissions),
             self._batches.route(),
             *RegistrationEndpoints(parts, registrar).routes(),
             BulkRegistrationEndpoint(parts, registrar).route(),
@@ -216,8 +215,8 @@ class Gateway:
             RevokeEndpoint(parts).route(),
             *KeyEndpoints(parts, self.keys).routes(),
             *CertificateEndpoints(parts, self._issuer).routes(),
-            openapi_route(),
         ]
+        return with_document(routes)
 
     async def not_ready_reasons(self) -> list[str]:
         """Return the reasons why the gateway is not ready; an empty list if it is ready."""

@@ -13,8 +13,8 @@ from starlette.responses import Response
 
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import CLUSTER, RegistryRecord
-from gateway.api.endpoints import ApiEndpoints, ApiParts
-from gateway.api.registrar import BulkOutcome, Registrar, RequestContext, new_record
+from gateway.api.endpoints import ApiEndpoints, ApiParts, RequestContext
+from gateway.api.registrar import BulkOutcome, Registrar, new_record
 from gateway.api.registration import cluster_attributes, headend_attributes
 from gateway.api.schemas import (
     CLIENT_TYPES,
@@ -31,11 +31,11 @@ from gateway.api.schemas import (
 )
 from gateway.body.arrays import TooManyElementsError
 from gateway.body.json import BODY, BodyError, StructDecoder
-from gateway.body.memory_budget import BudgetExceededError, MemoryBudget
-from gateway.body.reader import NDJSON, overloaded, read_compressible_body
+from gateway.body.reader import NDJSON, read_compressible_body
 from gateway.ingest.batch_decoder import split_lines
-from service.http.application import TemplateRoute, route
+from gateway.operations import Operation, OperationRoute, operation_route
 from service.http.errors import ApiError, unavailable
+from service.memory_budget import MemoryBudget
 from service.metrics.requests import address_of
 from service.slices import Slices
 
@@ -93,8 +93,16 @@ class BulkRegistrationEndpoint(ApiEndpoints):
         self._slices = Slices()
         self._memory = MemoryBudget(4 * MAX_BYTES)
 
-    def route(self) -> TemplateRoute:
-        return route(PATH, self.handle, "POST")
+    def route(self) -> OperationRoute:
+        described = Operation(
+            summary="Register many",
+            credentials=("admin",),
+            bodies=(BulkRegistration,),
+            is_lines=True,
+            is_packed=True,
+            response=BulkResult,
+        )
+        return operation_route(PATH, POST=(self.handle, described))
 
     async def handle(self, request: Request) -> Response:
         context = RequestContext(
@@ -104,12 +112,9 @@ class BulkRegistrationEndpoint(ApiEndpoints):
         )
         self._authenticator.check_admin(request)
         with self._memory.reserve() as reservation:
-            try:
-                _, content = await read_compressible_body(
-                    request, MAX_BYTES, context.deadline, (NDJSON,), reservation=reservation
-                )
-            except BudgetExceededError as error:
-                raise overloaded() from error
+            _, content = await read_compressible_body(
+                request, MAX_BYTES, context.deadline, (NDJSON,), reservation=reservation
+            )
             self._authenticator.check_admin(request, again=True)
             try:
                 lines: list[Line | BulkResult] = await self._slices.run(

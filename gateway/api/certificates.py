@@ -24,7 +24,7 @@ from gateway.api.schemas import (
     require_one_of,
     rfc3339,
 )
-from gateway.auth.authenticator import Accepted
+from gateway.auth.actors import Accepted
 from gateway.auth.ca import (
     CertificateAuthority,
     CertificateIdentity,
@@ -35,12 +35,12 @@ from gateway.auth.ca import (
 from gateway.auth.certificate_names import CertifiedNode
 from gateway.auth.csr import read_request
 from gateway.body.json import BodyError, JsonDecoder
-from gateway.body.reader import bad_request, read_body
+from gateway.body.reader import read_body
 from gateway.metrics import GatewayMetrics
+from gateway.operations import Operation, OperationRoute, operation_route
 from gateway.registry.audit_log import AuditedChange
 from gateway.registry.writer import RegistryWriter
 from gateway.settings import GatewaySettings
-from service.http.application import TemplateRoute, route
 from service.http.errors import JSON, ApiError
 from service.metrics.requests import address_of
 
@@ -119,6 +119,16 @@ class CertificateIssuer:
         return host_of(cluster.attributes.get("headend_url", "")) if cluster else None
 
 
+_GENERATE = Operation(
+    summary="Get a certificate for a certificate request",
+    credentials=("admin", "api_key", "jwt", "certificate"),
+    errors=(404, 501),
+    bodies=(CertificateRequest,),
+    response=CertificateIssued,
+)
+_SHOW_CA = Operation(summary="The certificate of the CA", errors=(501,), response=CaCertificate)
+
+
 class CertificateEndpoints(ApiEndpoints):
     """Endpoints that issue certificates to authenticated nodes and publish the CA certificate."""
 
@@ -130,10 +140,10 @@ class CertificateEndpoints(ApiEndpoints):
         is_mtls = parts.settings.is_mtls
         self._accepted: Accepted = "key or certificate" if is_mtls else "key or token"
 
-    def routes(self) -> list[TemplateRoute]:
+    def routes(self) -> list[OperationRoute]:
         return [
-            route("/api/v1/certs/generate", self.generate, "POST"),
-            route("/api/v1/certs/ca", self.show_ca, "GET"),
+            operation_route("/api/v1/certs/generate", POST=(self.generate, _GENERATE)),
+            operation_route("/api/v1/certs/ca", GET=(self.show_ca, _SHOW_CA)),
         ]
 
     async def show_ca(self, _: Request) -> Response:
@@ -144,22 +154,16 @@ class CertificateEndpoints(ApiEndpoints):
         """Sign a certificate request for a node, authenticated as that node or with ADMIN_TOKEN."""
         deadline = self._deadline()
         content = await read_body(request, self._max_body, deadline)
-        try:
-            body = self._decoder.decode(content)
-            require_id(body, "node_id")
-            kind, id = require_one_of("node_type", body.node_type, NODE_KINDS), body.node_id
-        except BodyError as error:
-            raise bad_request(error) from error
+        body = self._decoder.decode(content)
+        require_id(body, "node_id")
+        kind, id = require_one_of("node_type", body.node_type, NODE_KINDS), body.node_id
         # Catch up first, so that a key that was replaced at another gateway gets no certificate.
         await self._authenticator.catch_up(deadline)
         actor = await self._authenticator.check_actor(request, kind, id, deadline, self._accepted)
         record = self._registry.get(kind, id)
         if record is None:
             raise ApiError(404, f"{kind.capitalize()} not found")
-        try:
-            issued = self._issuer.sign(body.csr, record)
-        except BodyError as error:
-            raise bad_request(error) from error
+        issued = self._issuer.sign(body.csr, record)
         address = address_of(request.scope)
         change = AuditedChange(
             actor, "issue-certificate", f"{kind}:{id}", address, audit_details(issued)

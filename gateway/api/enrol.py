@@ -19,18 +19,18 @@ from contract.enrolment import (
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import ENROLMENT, RegistryRecord, hash_api_key
 from gateway.api.certificates import CertificateIssuer, audit_details
-from gateway.api.endpoints import ApiEndpoints, ApiParts
+from gateway.api.endpoints import ApiEndpoints, ApiParts, RequestContext
 from gateway.api.enrolment_schemas import Enrolled, Enrolling
-from gateway.api.registrar import Registrar, RequestContext, TakenError, new_record
+from gateway.api.registrar import Registrar, TakenError, new_record
 from gateway.api.registration import find_cluster, headend_attributes, new_id
 from gateway.api.schemas import new_api_key, require_id, require_text
 from gateway.body.json import BodyError, StructDecoder
-from gateway.body.reader import bad_request, read_body
+from gateway.body.reader import read_body
 from gateway.metrics import EnrolmentResult
+from gateway.operations import Operation, OperationRoute, operation_route
 from gateway.registry.audit_log import AuditedChange
 from gateway.registry.use_claims import UseClaims
 from gateway.registry.writer import UnconfirmedError
-from service.http.application import TemplateRoute, route
 from service.http.bearer_auth import bearer_credential
 from service.http.errors import JSON, ApiError, unavailable
 from service.metrics.requests import address_of
@@ -55,8 +55,15 @@ class EnrolEndpoint(ApiEndpoints):
         self._claims = claims
         self._decoder = StructDecoder(Enrolling)
 
-    def route(self) -> TemplateRoute:
-        return route("/api/v1/enrol", self.handle, "POST")
+    def route(self) -> OperationRoute:
+        described = Operation(
+            summary="Register oneself",
+            credentials=("enrolment",),
+            errors=(403, 409, 501),
+            bodies=(Enrolling,),
+            response=Enrolled,
+        )
+        return operation_route("/api/v1/enrol", POST=(self.handle, described))
 
     async def handle(self, request: Request) -> Response:
         deadline = self._deadline()
@@ -71,9 +78,6 @@ class EnrolEndpoint(ApiEndpoints):
         context = RequestContext(deadline, address_of(request.scope), actor, "enrol")
         try:
             result, enrolled = await self._enrol(request, enrolment, content, context)
-        except BodyError as error:
-            self._metrics.enrolments["refused"].inc()
-            raise bad_request(error) from error
         except ApiError as error:
             self._metrics.enrolments[_result_of(error)].inc()
             raise
@@ -167,14 +171,9 @@ class EnrolEndpoint(ApiEndpoints):
             context.address,
             audit_details(issued) if issued is not None else {},
         )
-        async with self._audit_log.recording(change, context.deadline):
-            try:
-                changed = await self._registry.change(base, record, context.deadline)
-            except UnconfirmedError as error:
-                raise unavailable(
-                    "Kafka did not confirm the new key in time: it may still take effect"
-                ) from error
-            if not changed:
+        unconfirmed = "Kafka did not confirm the new key in time: it may still take effect"
+        async with self._audit_log.recording(change, context.deadline, unconfirmed):
+            if not await self._registry.change(base, record, context.deadline):
                 raise ApiError(409, f"The {base.kind} {base.id} was changed by another request")
         fields = {}
         if issued is not None:

@@ -1,19 +1,13 @@
 """`/api/v1/enrolments`: enrolments are created, listed, shown and revoked, with the ADMIN_TOKEN."""
 
-import msgspec
-from msgspec import UNSET
-from starlette.requests import Request
-from starlette.responses import Response
-
 from contract.enrolment import AGENT_KIND, AGENT_TYPE, new_enrolment
 from contract.kinds import CLIENT, HEADEND
 from contract.registry import ENROLMENT, hash_api_key
-from gateway.api.endpoints import ApiEndpoints, ApiParts
+from gateway.api.endpoints import ApiEndpoints, ApiParts, RequestContext
 from gateway.api.enrolment_schemas import EnrolmentCreated, EnrolmentCreation
-from gateway.api.registrar import Registrar, RequestContext
+from gateway.api.registrar import Registrar
 from gateway.api.registration import find_cluster, new_id
-from gateway.api.resource_types import ENROLMENTS
-from gateway.api.resources import ResourceEndpoints, by_method
+from gateway.api.resources import ResourceEndpoints
 from gateway.api.schemas import (
     CLIENT_TYPES,
     new_api_key,
@@ -21,12 +15,9 @@ from gateway.api.schemas import (
     require_one_of,
     require_text,
 )
-from gateway.body.json import BodyError, StructDecoder
-from gateway.body.reader import bad_request, read_body
+from gateway.body.json import BodyError
+from gateway.operations import Operation, OperationRoute
 from gateway.registry.writer import TOMBSTONE_DELAY_MS
-from service.http.application import TemplateRoute, route
-from service.http.errors import JSON
-from service.metrics.requests import address_of
 
 
 class EnrolmentEndpoints(ApiEndpoints):
@@ -36,31 +27,18 @@ class EnrolmentEndpoints(ApiEndpoints):
         super().__init__(parts)
         self._registrar = registrar
         self._resources = resources
-        self._decoder = StructDecoder(EnrolmentCreation)
 
-    def routes(self) -> list[TemplateRoute]:
-        base = f"/api/v1/{ENROLMENTS.path}"
-        shown = self._resources
-        return [
-            route(base, by_method(GET=shown.list_all, POST=self.create), "GET", "POST"),
-            route(
-                f"{base}/{{{ENROLMENTS.id_field}:id}}",
-                by_method(GET=shown.show, DELETE=shown.remove),
-                *("GET", "DELETE"),
-            ),
-        ]
-
-    async def create(self, request: Request) -> Response:
-        context = RequestContext(self._deadline(), address_of(request.scope))
-        self._authenticator.check_admin(request)
-        content = await read_body(request, self._max_body, context.deadline)
-        self._authenticator.check_admin(request, again=True)
-        try:
-            created = await self._create(self._decoder.decode(content), context)
-        except BodyError as error:
-            raise bad_request(error) from error
-        created.ignored = self._decoder.unknown_fields(content) or UNSET
-        return JSON(msgspec.to_builtins(created))
+    def routes(self) -> list[OperationRoute]:
+        described = Operation(
+            summary="Let agents register themselves",
+            credentials=("admin",),
+            errors=(403, 409),
+            bodies=(EnrolmentCreation,),
+            response=EnrolmentCreated,
+        )
+        return self._resources.routes(
+            POST=(self._creating(EnrolmentCreation, self._create), described)
+        )
 
     async def _create(self, body: EnrolmentCreation, context: RequestContext) -> EnrolmentCreated:
         require_text(body, "name")

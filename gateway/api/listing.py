@@ -10,6 +10,7 @@ from contract.registry import RegistryRecord
 from contract.registry_state import RegistryState
 from gateway.api.resource_types import Resource
 from gateway.body.json import BodyError
+from gateway.operations import Operation, Parameter
 from service.slices import SLICE_SECONDS
 
 MAX_PAGE = 1000
@@ -51,6 +52,23 @@ class ListingQuery(NamedTuple):
         return self.name in record.name.casefold() and all(
             record.attributes.get(field) == value for field, value in self.attributes.items()
         )
+
+
+def describe_listing(resource: Resource) -> Operation:
+    """Describe the operation that lists a collection."""
+    text: dict[str, object] = {"type": "string"}
+    limit: dict[str, object] = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}
+    return Operation(
+        summary=f"List {resource.path} by id",
+        credentials=("admin",),
+        errors=(400,),
+        parameters=(
+            Parameter("limit", "Maximum number of entries", limit),
+            Parameter("after", "The `next` of the previous page", text),
+            Parameter("name", "Part of the name", text),
+            *(Parameter(field, f"The {field}", text) for field in resource.filters),
+        ),
+    )
 
 
 async def page(

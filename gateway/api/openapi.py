@@ -1,6 +1,7 @@
 """The OpenAPI 3.1 document, built from the same declarations as validation."""
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -8,10 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from contract.kinds import ID_PATTERN
-from gateway.api.operations import Operation, operations
 from gateway.api.schemas import Revocation
 from gateway.ingest.batch_decoder import MAX_ITEMS
-from service.http.application import TemplateRoute, route
+from gateway.operations import Operation, OperationRoute, operation_route
 from service.http.errors import JSON
 from service.http.problem import PROBLEM
 
@@ -86,26 +86,35 @@ class Problem(msgspec.Struct):
     field: str | msgspec.UnsetType = msgspec.UNSET
 
 
-def openapi_route() -> TemplateRoute:
-    document = build_document()
+def with_document(routes: Sequence[OperationRoute]) -> list[OperationRoute]:
+    """Add the route of the document that describes all routes."""
 
     async def show(_: Request) -> Response:
         return JSON(document)
 
-    return route(PATH, show, "GET")
+    described = [*routes, operation_route(PATH, GET=(show, Operation(summary="This document")))]
+    document = build_document(described)
+    return described
 
 
-def build_document() -> dict[str, Any]:
+def build_document(routes: Iterable[OperationRoute]) -> dict[str, Any]:
     """Build the document: all paths and responses under /api/v1."""
-    described = operations()
-    structs = {type for each in described for type in (*each.bodies, each.response) if type}
+    operations = {route.path_format: route.operations for route in routes}
+    structs = {
+        type
+        for methods in operations.values()
+        for each in methods.values()
+        for type in (*each.bodies, each.response)
+        if type
+    }
     ordered = sorted(structs | {Error, Problem}, key=lambda struct: struct.__name__)
     _, schemas = msgspec.json.schema_components(ordered, ref_template=_SCHEMAS)
     schemas[Revocation.__name__]["anyOf"] = _REVOCATION
-    paths: dict[str, dict[str, Any]] = {}
-    for each in described:
-        item = paths.setdefault(each.path, _path_item(each.path))
-        item[each.method.lower()] = _operation(each)
+    paths = {
+        path: _path_item(path)
+        | {method.lower(): _operation(each) for method, each in methods.items()}
+        for path, methods in operations.items()
+    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "Tobogganing metrics", "version": "1"},
@@ -142,7 +151,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "security": [{credential: []} for credential in operation.credentials],
         "responses": {"200": response}
-        | {str(status): _error(status) for status in sorted(operation.errors)},
+        | {str(status): _error(status) for status in sorted(operation.statuses)},
     }
     if operation.bodies:
         described["requestBody"] = {

@@ -2,29 +2,22 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
 from contract.audit import REGISTRATIONS
 from contract.registry import RECORD_VERSION, RegistryRecord, hash_api_key
 from gateway.api.certificates import CertificateIssuer, audit_details
+from gateway.api.endpoints import RequestContext
 from gateway.api.resources import as_removed
 from gateway.metrics import GatewayMetrics
-from gateway.registry.audit_log import ADMIN, AuditedChange, AuditLog
+from gateway.registry.audit_log import AuditedChange, AuditLog
 from gateway.registry.quotas import QuotaExceededError, RegistrationQuotas
 from gateway.registry.writer import TOMBSTONE_DELAY_MS, RegistryWriter, UnconfirmedError
 from service.http.errors import ApiError, unavailable
 
-
-class RequestContext(NamedTuple):
-    """The deadline of a response (on the monotonic clock), the request's sender, and its action."""
-
-    deadline: float
-    address: str
-    actor: str = ADMIN
-    action: str = "register"
-
+UNCONFIRMED = "Kafka did not confirm the registration in time: it may still take effect"
 
 BulkStatus = Literal["registered", "exists", "refused", "unconfirmed"]
 
@@ -90,7 +83,7 @@ class Registrar:
                     context.address,
                     details,
                 )
-                async with self._audit_log.recording(change, context.deadline):
+                async with self._audit_log.recording(change, context.deadline, UNCONFIRMED):
                     await self._add(record, context.deadline, needs)
         except QuotaExceededError:
             self.count(record, "limited")
@@ -173,11 +166,9 @@ class Registrar:
     ) -> None:
         try:
             added = await self._registry.add(record, deadline)
-        except UnconfirmedError as error:
+        except UnconfirmedError:
             self.count(record, "unconfirmed")
-            raise unavailable(
-                "Kafka did not confirm the registration in time: it may still take effect"
-            ) from error
+            raise
         if not added:
             self.count(record, "conflict")
             raise TakenError(record)

@@ -5,14 +5,11 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
-from msgspec import UNSET
-from starlette.requests import Request
-from starlette.responses import Response
 
 from contract.kinds import CLIENT, HEADEND, character_fault, is_id
 from contract.registry import CLUSTER, RELAY, RegistryRecord
-from gateway.api.endpoints import ApiEndpoints, ApiParts
-from gateway.api.registrar import Registrar, RequestContext, new_record
+from gateway.api.endpoints import ApiEndpoints, ApiParts, RequestContext
+from gateway.api.registrar import Registrar, new_record
 from gateway.api.schemas import (
     CLIENT_TYPES,
     ClientRegistered,
@@ -28,14 +25,11 @@ from gateway.api.schemas import (
     require_one_of,
     require_text,
 )
-from gateway.auth.authenticator import Authenticator
-from gateway.body.json import BodyError, StructDecoder
-from gateway.body.reader import bad_request, read_body
+from gateway.auth.actors import ActorAuthenticator
+from gateway.body.json import BodyError
+from gateway.operations import Operation, OperationRoute, operation_route
 from gateway.registry.relay_scope import encode_scope
 from gateway.registry.writer import RegistryWriter
-from service.http.application import TemplateRoute, route
-from service.http.errors import JSON
-from service.metrics.requests import address_of
 
 B = TypeVar("B", bound=msgspec.Struct)
 Registered = ClientRegistered | ClusterRegistered | HeadendRegistered | RelayRegistered
@@ -49,35 +43,31 @@ class RegistrationEndpoints(ApiEndpoints):
         super().__init__(parts)
         self._registrar = registrar
 
-    def routes(self) -> list[TemplateRoute]:
+    def routes(self) -> list[OperationRoute]:
         return [
-            self._route("clients", ClientRegistration, self._register_client),
-            self._route("clusters", ClusterRegistration, self._register_cluster),
-            self._route("headends", HeadendRegistration, self._register_headend),
-            self._route("relays", RelayRegistration, self._register_relay),
+            self._route("clients", ClientRegistration, ClientRegistered, self._register_client),
+            self._route("clusters", ClusterRegistration, ClusterRegistered, self._register_cluster),
+            self._route("headends", HeadendRegistration, HeadendRegistered, self._register_headend),
+            self._route("relays", RelayRegistration, RelayRegistered, self._register_relay),
         ]
 
     def _route(
         self,
         collection: str,
-        type: type[B],
+        body_type: type[B],
+        response_type: type[Registered],
         register: Callable[[B, RequestContext], Awaitable[Registered]],
-    ) -> TemplateRoute:
-        decoder = StructDecoder(type)
-
-        async def handle(request: Request) -> Response:
-            context = RequestContext(self._deadline(), address_of(request.scope))
-            self._authenticator.check_admin(request)
-            content = await read_body(request, self._max_body, context.deadline)
-            self._authenticator.check_admin(request, again=True)
-            try:
-                response = await register(decoder.decode(content), context)
-            except BodyError as error:
-                raise bad_request(error) from error
-            response.ignored = decoder.unknown_fields(content) or UNSET
-            return JSON(msgspec.to_builtins(response))
-
-        return route(f"/api/v1/{collection}/register", handle, "POST")
+    ) -> OperationRoute:
+        described = Operation(
+            summary=f"Register a {collection.removesuffix('s')}",
+            credentials=("admin",),
+            errors=(403, 409, 501) if "csr" in body_type.__struct_fields__ else (403, 409),
+            bodies=(body_type,),
+            response=response_type,
+        )
+        return operation_route(
+            f"/api/v1/{collection}/register", POST=(self._creating(body_type, register), described)
+        )
 
     async def _register_client(
         self, body: ClientRegistration, context: RequestContext
@@ -136,7 +126,7 @@ class RegistrationEndpoints(ApiEndpoints):
 
 
 async def find_cluster(
-    registry: RegistryWriter, authenticator: Authenticator, id: str, deadline: float
+    registry: RegistryWriter, authenticator: ActorAuthenticator, id: str, deadline: float
 ) -> RegistryRecord:
     """Return a registered cluster.
 

@@ -15,16 +15,17 @@ from contract.kinds import KINDS
 from contract.registry import CLUSTER, ENROLMENT, RELAY, RegistryRecord, hash_api_key
 from gateway.api.endpoints import ApiEndpoints, ApiParts
 from gateway.api.enrolment_schemas import enrolment_fields
-from gateway.api.listing import ListingQuery, page
+from gateway.api.listing import ListingQuery, describe_listing, page
 from gateway.api.resource_types import Resource
-from gateway.api.schemas import KeyRotation, new_api_key, require_key, rfc3339
+from gateway.api.schemas import KeyRotation, RelayKeyRotation, new_api_key, require_key, rfc3339
 from gateway.body.json import BodyError, JsonDecoder
-from gateway.body.reader import bad_request, has_body, read_body
+from gateway.body.reader import has_body, read_body
+from gateway.operations import Operation, OperationRoute, operation_route
 from gateway.produce.batcher import OverloadedError, SubmissionBatcher
 from gateway.registry.audit_log import ADMIN, AuditedChange
 from gateway.registry.relay_scope import scope_for_response
-from gateway.registry.writer import TOMBSTONE_DELAY_MS, UnconfirmedError
-from service.http.application import Handler, TemplateRoute, route
+from gateway.registry.writer import TOMBSTONE_DELAY_MS
+from service.http.application import Handler
 from service.http.bearer_auth import bearer_credential
 from service.http.errors import JSON, ApiError, unavailable
 from service.metrics.requests import address_of
@@ -43,25 +44,41 @@ class ResourceEndpoints(ApiEndpoints):
         self._batcher = batcher
         self._rotation = JsonDecoder(KeyRotation)
 
-    def routes(self) -> list[TemplateRoute]:
-        base = f"/api/v1/{self._resource.path}"
-        one = f"{base}/{{{self._resource.id_field}:id}}"
+    def routes(self, **more: tuple[Handler, Operation]) -> list[OperationRoute]:
+        """Return the routes, with `more` methods of the collection."""
+        resource = self._resource
+        base = f"/api/v1/{resource.path}"
+        one = f"{base}/{{{resource.id_field}:id}}"
+        show = Operation(
+            summary=f"Show one of the {resource.path}", credentials=("admin",), errors=(404,)
+        )
+        removes = f"Remove one of the {resource.path}, and its series"
+        remove = Operation(
+            summary="Revoke an enrolment" if resource.kind == ENROLMENT else removes,
+            credentials=("admin",),
+            errors=(404, 409),
+        )
         routes = [
-            route(base, self.list_all, "GET"),
-            route(one, by_method(GET=self.show, DELETE=self.remove), "GET", "DELETE"),
+            operation_route(base, GET=(self.list_all, describe_listing(resource)), **more),
+            operation_route(one, GET=(self.show, show), DELETE=(self.remove, remove)),
         ]
-        if self._resource.has_key:
-            routes.append(route(f"{one}/rotate-key", self.rotate_key, "POST"))
+        if resource.has_key:
+            is_relay = resource.kind == RELAY
+            rotate = Operation(
+                summary="Replace an API key",
+                credentials=("admin", "relay" if is_relay else "api_key"),
+                errors=(404, 409),
+                bodies=(RelayKeyRotation if is_relay else KeyRotation,),
+                body_required=False,
+            )
+            routes.append(operation_route(f"{one}/rotate-key", POST=(self.rotate_key, rotate)))
         return routes
 
     async def list_all(self, request: Request) -> Response:
         """List one page, ordered by id: `limit` entries after the id `after`, filtered."""
         deadline = self._deadline()
         self._authenticator.check_admin(request)
-        try:
-            query = ListingQuery.parse(request.query_params, self._resource)
-        except BodyError as error:
-            raise bad_request(error) from error
+        query = ListingQuery.parse(request.query_params, self._resource)
         await self._authenticator.catch_up(deadline)
         records, following = await page(self._registry.state, query)
         return JSON(
@@ -148,32 +165,22 @@ class ResourceEndpoints(ApiEndpoints):
         if not has_body(request):
             return KeyRotation()
         content = await read_body(request, self._max_body, deadline)
-        try:
-            body = self._rotation.decode(content)
-            require_key(body, "new_api_key")
-            if body.new_api_key is not None and self._resource.kind == RELAY:
-                raise BodyError("new_api_key", "a relay's key has its id in it: leave it out")
-            return body
-        except BodyError as error:
-            raise bad_request(error) from error
+        body = self._rotation.decode(content)
+        require_key(body, "new_api_key")
+        if body.new_api_key is not None and self._resource.kind == RELAY:
+            raise BodyError("new_api_key", "a relay's key has its id in it: leave it out")
+        return body
 
     async def _change(self, base: RegistryRecord, record: RegistryRecord, deadline: float) -> None:
-        try:
-            changed = await self._registry.change(base, record, deadline)
-        except UnconfirmedError as error:
-            raise _unconfirmed_error() from error
-        if not changed:
+        if not await self._registry.change(base, record, deadline):
             raise ApiError(409, f"The {base.kind} {base.id} was changed by a concurrent request")
 
     async def _remove_record(self, base: RegistryRecord, deadline: float) -> None:
         ended = self._registry.time.latest_ms() + TOMBSTONE_DELAY_MS
-        try:
-            # Rotations of keys and claims of uses must not keep what is to be removed.
-            replaced = await self._registry.change_current(
-                base, lambda current: as_removed(current, ended), deadline
-            )
-        except UnconfirmedError as error:
-            raise _unconfirmed_error() from error
+        # Rotations of keys and claims of uses must not keep what is to be removed.
+        replaced = await self._registry.change_current(
+            base, lambda current: as_removed(current, ended), deadline
+        )
         base = replaced or base
         if base.kind == CLUSTER:
             await self._restore_cluster_in_use(base, deadline)
@@ -271,17 +278,3 @@ def as_removed(base: RegistryRecord, until: int) -> RegistryRecord:
         api_keys=[],
         expiring_keys={},
     )
-
-
-def _unconfirmed_error() -> ApiError:
-    return unavailable("Kafka did not confirm the change in time: it may still take effect")
-
-
-def by_method(**handlers: Handler) -> Handler:
-    """Combine the handlers of a path into one, so that a 405 can list all its methods."""
-    handlers["HEAD"] = handlers["GET"]
-
-    async def handle(request: Request) -> Response:
-        return await handlers[request.method](request)
-
-    return handle

@@ -13,12 +13,13 @@ from gateway.api.endpoints import ApiEndpoints, ApiParts
 from gateway.api.schemas import NODE_KINDS, Revocation, Revoked, require_id, require_one_of
 from gateway.auth.jwt import LEEWAY
 from gateway.body.json import BODY, BodyError, JsonDecoder
-from gateway.body.reader import bad_request, read_body
+from gateway.body.reader import read_body
+from gateway.operations import Operation, OperationRoute, operation_route
 from gateway.registry.audit_log import ADMIN, AuditedChange
-from gateway.registry.writer import UnconfirmedError
-from service.http.application import TemplateRoute, route
-from service.http.errors import JSON, ApiError, unavailable
+from service.http.errors import JSON, ApiError
 from service.metrics.requests import address_of
+
+UNCONFIRMED = "Kafka did not confirm the revocation in time: send it again"
 
 
 class RevokeEndpoint(ApiEndpoints):
@@ -29,8 +30,15 @@ class RevokeEndpoint(ApiEndpoints):
         self._lifetime = parts.settings.token_lifetime
         self._decoder = JsonDecoder(Revocation)
 
-    def route(self) -> TemplateRoute:
-        return route("/api/v1/auth/revoke", self.handle, "POST")
+    def route(self) -> OperationRoute:
+        described = Operation(
+            summary="Revoke a token, or all tokens of a node",
+            credentials=("admin", "api_key", "jwt"),
+            errors=(404, 409),
+            bodies=(Revocation,),
+            response=Revoked,
+        )
+        return operation_route("/api/v1/auth/revoke", POST=(self.handle, described))
 
     async def handle(self, request: Request) -> Response:
         deadline = self._deadline()
@@ -38,11 +46,8 @@ class RevokeEndpoint(ApiEndpoints):
         if not is_admin:
             self._authenticator.require_credential(request)
         content = await read_body(request, self._max_body, deadline)
-        try:
-            body = self._decoder.decode(content)
-            kind = _kind_of(body)
-        except BodyError as error:
-            raise bad_request(error) from error
+        body = self._decoder.decode(content)
+        kind = _kind_of(body)
         await self._authenticator.catch_up(deadline)
         actor = ADMIN
         if is_admin:
@@ -54,14 +59,14 @@ class RevokeEndpoint(ApiEndpoints):
         address = address_of(request.scope)
         if body.jti is not None:
             change = AuditedChange(actor, "revoke-token", f"{REVOCATION}:{body.jti}", address)
-            async with self._audit_log.recording(change, deadline):
+            async with self._audit_log.recording(change, deadline, UNCONFIRMED):
                 await self._revoke_token(body.jti, deadline)
             return _response(jti=body.jti)
         assert kind is not None, "jti or node_id is required"
         assert body.node_id is not None, "jti or node_id is required"
         change = AuditedChange(actor, "revoke-tokens", f"{kind}:{body.node_id}", address)
         checked = self._registry.get(kind, body.node_id)  # no await since the check
-        async with self._audit_log.recording(change, deadline):
+        async with self._audit_log.recording(change, deadline, UNCONFIRMED):
             if checked is None:
                 raise ApiError(404, f"{kind.capitalize()} not found")
             await self._revoke_all(checked, deadline)
@@ -77,20 +82,12 @@ class RevokeEndpoint(ApiEndpoints):
             name=jti,
             expires_at_ms=int(self._registry.time.highest_seconds() * 1000) + kept_ms,
         )
-        try:
-            added = await self._registry.add(record, deadline)
-        except UnconfirmedError as error:
-            raise _unconfirmed_error() from error
-        if added:
+        if await self._registry.add(record, deadline):
             self._metrics.tokens_revoked.labels("jti").inc()
 
     async def _revoke_all(self, checked: RegistryRecord, deadline: float) -> None:
         """Revoke all tokens of this registration, but not of a later one with the same id."""
-        try:
-            revoked = await self._registry.change_current(checked, _with_next_epoch, deadline)
-        except UnconfirmedError as error:
-            raise _unconfirmed_error() from error
-        if revoked is None:
+        if await self._registry.change_current(checked, _with_next_epoch, deadline) is None:
             raise ApiError(404, f"{checked.kind.capitalize()} not found")
         self._metrics.tokens_revoked.labels("node").inc()
 
@@ -117,7 +114,3 @@ def _kind_of(body: Revocation) -> str | None:
 
 def _response(**revoked: str) -> Response:
     return JSON(msgspec.to_builtins(Revoked("revoked", **revoked)))
-
-
-def _unconfirmed_error() -> ApiError:
-    return unavailable("Kafka did not confirm the revocation in time: send it again")

@@ -10,12 +10,11 @@ from contract.registry import SIGNING_KEY, RegistryRecord
 from gateway.api.endpoints import ApiEndpoints, ApiParts
 from gateway.api.schemas import PublicKey, SigningKeyCreated, rfc3339
 from gateway.auth.jwt import ALGORITHM
-from gateway.auth.public_keys import PUBLIC_KEY
-from gateway.auth.signing_keys import SigningKeyManager
+from gateway.auth.signing_keys import PUBLIC_KEY, SigningKeyManager
 from gateway.auth.thumbprint import public_jwk
+from gateway.operations import Operation, OperationRoute, operation_route
 from gateway.registry.audit_log import ADMIN, AuditedChange
-from gateway.registry.writer import TOMBSTONE_DELAY_MS, UnconfirmedError
-from service.http.application import TemplateRoute, route
+from gateway.registry.writer import TOMBSTONE_DELAY_MS
 from service.http.errors import JSON, ApiError, unavailable
 from service.metrics.requests import address_of
 
@@ -27,13 +26,30 @@ class KeyEndpoints(ApiEndpoints):
         super().__init__(parts)
         self._keys = keys
 
-    def routes(self) -> list[TemplateRoute]:
+    def routes(self) -> list[OperationRoute]:
+        public_key = Operation(
+            summary="The public key that verifies new tokens", errors=(503,), response=PublicKey
+        )
+        jwks = Operation(summary="Public keys of valid tokens")
+        list_all = Operation(summary="List the signing keys", credentials=("admin",))
+        rotate = Operation(
+            summary="Sign with a new key",
+            credentials=("admin",),
+            errors=(409,),
+            response=SigningKeyCreated,
+        )
+        remove = Operation(
+            summary="Remove a signing key and invalidate its tokens",
+            credentials=("admin",),
+            errors=(404, 409),
+        )
+        keys = "/api/v1/auth/keys"
         return [
-            route("/api/v1/auth/public-key", self.public_key, "GET"),
-            route("/.well-known/jwks.json", self.jwks, "GET"),
-            route("/api/v1/auth/keys", self.list_all, "GET"),
-            route("/api/v1/auth/keys/rotate", self.rotate, "POST"),
-            route("/api/v1/auth/keys/{kid:id}", self.remove, "DELETE"),
+            operation_route("/api/v1/auth/public-key", GET=(self.public_key, public_key)),
+            operation_route("/.well-known/jwks.json", GET=(self.jwks, jwks)),
+            operation_route(keys, GET=(self.list_all, list_all)),
+            operation_route(f"{keys}/rotate", POST=(self.rotate, rotate)),
+            operation_route(f"{keys}/{{kid:id}}", DELETE=(self.remove, remove)),
         ]
 
     async def public_key(self, _: Request) -> Response:
@@ -80,7 +96,11 @@ class KeyEndpoints(ApiEndpoints):
         self._authenticator.check_admin(request)
         await self._authenticator.catch_up(deadline)
         change = AuditedChange(ADMIN, "rotate-signing-key", SIGNING_KEY, address_of(request.scope))
-        async with self._audit_log.recording(change, deadline):
+        unconfirmed = (
+            "Kafka did not confirm the new key in time: if the key is in the folder, the gateway "
+            "publishes it later"
+        )
+        async with self._audit_log.recording(change, deadline, unconfirmed):
             try:
                 kid = await self._keys.create(deadline)
             except OSError as error:
@@ -88,11 +108,6 @@ class KeyEndpoints(ApiEndpoints):
                     409,
                     f"This gateway cannot write to its signing key folder ({error.strerror}): "
                     "add a key yourself, under a name that sorts after the others",
-                ) from error
-            except UnconfirmedError as error:
-                raise unavailable(
-                    "Kafka did not confirm the new key in time: if the key is in the folder, the "
-                    "gateway publishes it later"
                 ) from error
             if kid is None:
                 raise ApiError(
@@ -112,14 +127,10 @@ class KeyEndpoints(ApiEndpoints):
         self._as_removed(base)  # not audited if it cannot be removed
         target = f"{SIGNING_KEY}:{kid}"
         change = AuditedChange(ADMIN, "remove-signing-key", target, address_of(request.scope))
-        async with self._audit_log.recording(change, deadline):
-            try:
-                # Another gateway may end the use of the key at the same time.
-                await self._registry.change_current(base, self._as_removed, deadline)
-            except UnconfirmedError as error:
-                raise unavailable(
-                    "Kafka did not confirm the removal in time: send it again"
-                ) from error
+        unconfirmed = "Kafka did not confirm the removal in time: send it again"
+        async with self._audit_log.recording(change, deadline, unconfirmed):
+            # Another gateway may end the use of the key at the same time.
+            await self._registry.change_current(base, self._as_removed, deadline)
         return JSON({"kid": kid})
 
     def _as_removed(self, record: RegistryRecord) -> RegistryRecord:

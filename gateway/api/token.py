@@ -15,9 +15,9 @@ from gateway.api.schemas import (
 )
 from gateway.auth.jwt import JwtService, NoKeyError
 from gateway.auth.rate_limits import RateLimits
-from gateway.body.json import BodyError, JsonDecoder
-from gateway.body.reader import bad_request, read_body
-from service.http.application import TemplateRoute, route
+from gateway.body.json import JsonDecoder
+from gateway.body.reader import read_body
+from gateway.operations import Operation, OperationRoute, operation_route
 from service.http.errors import JSON, unavailable
 from service.metrics.requests import endpoint_of
 
@@ -31,18 +31,18 @@ class TokenEndpoint(ApiEndpoints):
         self._rate_limits = rate_limits
         self._decoder = JsonDecoder(TokenRequest)
 
-    def route(self) -> TemplateRoute:
-        return route("/api/v1/auth/token", self.handle, "POST")
+    def route(self) -> OperationRoute:
+        described = Operation(
+            summary="Get a token for an API key", bodies=(TokenRequest,), response=TokenIssued
+        )
+        return operation_route("/api/v1/auth/token", POST=(self.handle, described))
 
     async def handle(self, request: Request) -> Response:
         deadline = self._deadline()
         content = await read_body(request, self._max_body, deadline)
-        try:
-            body = self._decoder.decode(content)
-            require_id(body, "node_id")
-            kind = require_one_of("node_type", body.node_type, NODE_KINDS)
-        except BodyError as error:
-            raise bad_request(error) from error
+        body = self._decoder.decode(content)
+        require_id(body, "node_id")
+        kind = require_one_of("node_type", body.node_type, NODE_KINDS)
         node = await self._authenticator.check_api_key(
             kind, body.node_id, body.api_key, request.scope, deadline
         )

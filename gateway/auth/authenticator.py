@@ -1,4 +1,4 @@
-"""Authenticates requests by API key, token, client certificate or ADMIN_TOKEN.
+"""Authenticates nodes by API key, token or client certificate.
 
 A credential is refused only after the registry was read to the end offset that it had when the
 request arrived. So a credential issued by another gateway works here at once. The response and its
@@ -12,7 +12,7 @@ import asyncio
 import hmac
 import secrets
 import time
-from typing import Literal
+from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -30,50 +30,49 @@ from gateway.auth.jwt import (
     UnknownKeyError,
     is_token,
 )
-from gateway.auth.rate_limits import RateLimits
 from gateway.metrics import GatewayMetrics, TokenResult
-from gateway.registry.audit_log import ADMIN
-from gateway.registry.named_keys import owner_of
 from gateway.registry.refusals import RefusalRecorder
 from gateway.registry.writer import RegistryWriter
 from service.http.auth_failures import AuthFailureLimiter
-from service.http.bearer_auth import StaticTokenAuth, bearer_credential
+from service.http.bearer_auth import (
+    AUTHORIZATION,
+    bearer_credential,
+    parse_bearer,
+)
 from service.http.connection.fast_path import RawHeaders
 from service.http.errors import ApiError, unavailable
 from service.kafka.tailer import KafkaUnreachableError
-from service.metrics.requests import Credential, RequestMetrics, endpoint_of
+from service.metrics.requests import Credential, RequestMetrics
 
 NodeCredential = str | ClientCertificate | None
 """What a request shows: a bearer credential or, without one, a client certificate."""
-Accepted = Literal["key", "key or token", "key or certificate"]
-"""The credentials with which a node may change itself."""
+
+
+class AuthParts(NamedTuple):
+    """The parts of a gateway that authentication uses."""
+
+    registry: RegistryWriter
+    jwt_service: JwtService
+    requests: RequestMetrics
+    metrics: GatewayMetrics
+    auth_failures: AuthFailureLimiter
+    refusals: RefusalRecorder
+    certificates: ClientCertificates | None
+    """None if client certificates are not credentials."""
 
 
 class Authenticator:
-    """Checks credentials, and counts each attempt once with its result."""
+    """Checks the credentials of nodes, and counts each attempt once with its result."""
 
-    def __init__(
-        self,
-        registry: RegistryWriter,
-        jwt_service: JwtService,
-        requests: RequestMetrics,
-        metrics: GatewayMetrics,
-        auth_failures: AuthFailureLimiter,
-        admin_auth: StaticTokenAuth,
-        rate_limits: RateLimits,
-        refusals: RefusalRecorder,
-        certificates: ClientCertificates | None = None,
-    ) -> None:
-        self._registry = registry
-        self._jwt_service = jwt_service
-        self._requests = requests
-        self._metrics = metrics
-        self._auth_failures = auth_failures
-        self._admin_auth = admin_auth
-        self._rate_limits = rate_limits
-        self._refusals = refusals
+    def __init__(self, parts: AuthParts) -> None:
+        self._registry = parts.registry
+        self._jwt_service = parts.jwt_service
+        self._requests = parts.requests
+        self._metrics = parts.metrics
+        self._auth_failures = parts.auth_failures
+        self._refusals = parts.refusals
         self._certificates = CertificateAuth(
-            certificates, registry, requests, auth_failures, self.catch_up
+            parts.certificates, parts.registry, parts.requests, parts.auth_failures, self.catch_up
         )
         # Compared where there is no entity, so that the timing is the same; no key has this hash.
         self._dummy_hash = hash_api_key(secrets.token_urlsafe(32))
@@ -126,12 +125,21 @@ class Authenticator:
             raise self._failure(previous.kind, previous.id, scope)
         return record
 
-    def check_cached(self, kind: EntityKind, id: str, credential: str) -> RegistryRecord | None:
-        """Return the result of `check` if it is known without a request to Kafka, else None.
+    def check_cached(
+        self, kind: EntityKind, id: str, headers: RawHeaders, peer: tuple[str, int] | None
+    ) -> RegistryRecord | None:
+        """Return the result of `check` for the credential of a request if it is known without a
+        request to Kafka, else None.
 
         Counts an attempt only if it returns a record.
         """
         if not self._registry.is_current:
+            return None
+        authorization = headers.get(AUTHORIZATION)
+        if authorization is None:
+            return self._certificates.check_cached(kind.name, id, headers, peer)
+        credential = parse_bearer(authorization)
+        if credential is None:
             return None
         if kind.credential == "jwt":
             return self._check_cached_token(kind.name, id, credential)
@@ -139,12 +147,6 @@ class Authenticator:
         if record is not None:
             self._requests.count_attempt("api_key", True)
         return record
-
-    def check_cached_certificate(
-        self, kind: EntityKind, id: str, headers: RawHeaders, peer: tuple[str, int] | None
-    ) -> RegistryRecord | None:
-        """As `check_cached`, for a request without an Authorization header."""
-        return self._certificates.check_cached(kind.name, id, headers, peer)
 
     async def check_api_key(
         self, kind: str, id: str, api_key: str | None, scope: Scope, deadline: float
@@ -157,123 +159,6 @@ class Authenticator:
         record = await self._find_by_key(kind, id, api_key, scope, deadline)
         self._requests.count_attempt(_credential_of(kind), True)
         return record
-
-    async def check_enrolment(self, request: Request, deadline: float) -> RegistryRecord:
-        """Return the enrolment whose token a request has; it may have ended within the hour.
-
-        Raises:
-            ApiError: 401; 429, also where the token is used too often; 503 where the registry
-                could not be read.
-        """
-        token = bearer_credential(request)
-        record = await self.check_api_key(
-            ENROLMENT, owner_of(token), token, request.scope, deadline
-        )
-        self._rate_limits.admit_enrolment(record, endpoint_of(request.scope))
-        return record
-
-    def enrolment_failure(self, request: Request) -> ApiError:
-        """Count an attempt with an enrolment that has ended or was revoked; return the response."""
-        return self._auth_failures.failure("enrolment", request.scope)
-
-    async def check_actor(
-        self,
-        request: Request,
-        kind: str,
-        id: str,
-        deadline: float,
-        accepted: Accepted = "key or token",
-    ) -> str:
-        """Return the actor of a change: an entity for changes to itself, or the administrator.
-
-        An entity authenticates with one of the `accepted` credentials.
-
-        Raises:
-            ApiError: 401; 429, also if an entity makes too many changes; 503 if the registry could
-                not be read.
-        """
-        credential = bearer_credential(request)
-        if self._admin_auth.matches(credential):
-            self._requests.count_attempt("admin", True)
-            return ADMIN
-        certificate = None
-        if accepted == "key or certificate":
-            certificate = self._certificates.find(request)
-        if certificate is not None:
-            record = await self._certificates.check(kind, id, certificate, request.scope, deadline)
-        elif credential is not None and accepted == "key or token" and is_token(credential):
-            record = await self._check_token(kind, id, credential, request.scope, deadline)
-        else:
-            record = await self.check_api_key(kind, id, credential, request.scope, deadline)
-        self._rate_limits.admit_change(record, endpoint_of(request.scope))
-        return f"{kind}:{id}"
-
-    async def check_actor_again(
-        self, request: Request, previous: RegistryRecord, deadline: float
-    ) -> None:
-        """Check the actor of a change to `previous` again after the body has arrived.
-
-        Raises:
-            ApiError: as `check_again`.
-        """
-        credential = bearer_credential(request)
-        if not self._admin_auth.matches(credential):
-            await self.check_again(previous, credential, request.scope, deadline)
-
-    async def check_token_owner(
-        self, request: Request, kind: str | None, id: str | None, jti: str | None, deadline: float
-    ) -> str:
-        """Return the actor that revokes its own token `jti` or, without it, all its tokens.
-
-        Without `kind` and `id`, the node is the subject of the presented token.
-
-        Raises:
-            ApiError: 401 or 429; 404 if the token's node is not registered; 503 if the registry
-                could not be read.
-        """
-        if kind is None or id is None:
-            credential = bearer_credential(request) or ""
-            try:
-                identity = self._jwt_service.verify(credential)
-            except ExpiredError:
-                raise self._token_failure("expired", request.scope) from None
-            except TokenError:
-                raise self._token_failure("failure", request.scope) from None
-            kind, id = identity.node_type, identity.id
-        actor = await self.check_actor(request, kind, id, deadline)
-        record = self._registry.get(kind, id)
-        own = record is not None and (jti is None or jti.startswith(f"{record.incarnation}."))
-        if not own:
-            raise self._auth_failures.failure("jwt", request.scope)
-        return actor
-
-    def is_admin(self, request: Request) -> bool:
-        """Return whether the request carries ADMIN_TOKEN; count the attempt only if it does."""
-        fits = self._admin_auth.matches(bearer_credential(request))
-        if fits:
-            self._requests.count_attempt("admin", True)
-        return fits
-
-    def require_credential(self, request: Request) -> None:
-        """Require some credential in the request.
-
-        Raises:
-            ApiError: 401 or 429.
-        """
-        if bearer_credential(request) is None:
-            raise self._auth_failures.failure("api_key", request.scope)
-
-    def check_admin(self, request: Request, *, again: bool = False) -> None:
-        """Require ADMIN_TOKEN.
-
-        With `again`, the check is repeated after the body has arrived, because the token may have
-        been replaced; a success is not counted a second time.
-
-        Raises:
-            ApiError: 401 or 429.
-        """
-        if not (again and self._admin_auth.matches(bearer_credential(request))):
-            self._admin_auth(request)
 
     async def catch_up(self, deadline: float) -> None:
         """Read the registry to its current end, and wait until the cluster time is known.

@@ -9,21 +9,28 @@ Any gateway completes steps that another one left undone, so a gateway may die a
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncIterator
 
 import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_public_key,
+)
 
 from contract.registry import RECORD_VERSION, SIGNING_KEY, RegistryRecord
 from gateway.auth.key_store import MIN_KEY_BITS, NAME_FORMAT, FileKeyStore, SigningKey
-from gateway.auth.public_keys import PUBLIC_KEY, PublicKeys, is_valid
 from gateway.registry.writer import RegistryWriter, UnconfirmedError
 from service.config.settings import SettingsError
 
 log = structlog.get_logger(__name__)
+
+PUBLIC_KEY = "public_key"
+"""Attribute of a registry record: the public key in PEM."""
 
 
 class SigningKeyManager:
@@ -41,7 +48,6 @@ class SigningKeyManager:
         self._registry = registry
         self._lifetime = lifetime
         self._keys: list[SigningKey] = []
-        self._public = PublicKeys(registry)
         self._lock = asyncio.Lock()
         self._warned_about = ""
 
@@ -54,17 +60,23 @@ class SigningKeyManager:
         now = self._registry.time.earliest_ms()
         for key in reversed(self._keys):
             record = self._registry.get(SIGNING_KEY, key.kid)
-            if record is not None and is_valid(record, now):
+            if record is not None and _is_valid(record, now):
                 return key, record.expires_at_ms
         return None
 
     def public_key(self, kid: str) -> RSAPublicKey | None:
         """Return the public key `kid` if tokens signed with it are valid now."""
-        return self._public.get(kid)
+        record = self._registry.get(SIGNING_KEY, kid)
+        if record is None or not _is_valid(record, self._registry.time.earliest_ms()):
+            return None
+        return _load_public(record.attributes[PUBLIC_KEY])
 
     def published(self) -> list[RegistryRecord]:
         """Return the records of all keys that are valid now, ordered by name."""
-        return self._public.records()
+        now = self._registry.time.earliest_ms()
+        records = self._registry.state.registered(SIGNING_KEY)
+        valid = [record for record in records if _is_valid(record, now)]
+        return sorted(valid, key=lambda record: record.name)
 
     async def run(self) -> None:
         """Synchronise the folder with the registry until cancelled."""
@@ -185,6 +197,18 @@ def require_keys(folder: FileKeyStore) -> None:
             f"-algorithm RSA -pkeyopt rsa_keygen_bits:{MIN_KEY_BITS} "
             f"-out {folder.folder}/$(date -u +{NAME_FORMAT}).pem`"
         )
+
+
+def _is_valid(record: RegistryRecord, now: int) -> bool:
+    """Return whether tokens signed with a published key are valid at `now`."""
+    return record.expires_at_ms is None or now < record.expires_at_ms
+
+
+@functools.lru_cache(64)
+def _load_public(pem: str) -> RSAPublicKey:
+    key = load_pem_public_key(pem.encode())
+    assert isinstance(key, RSAPublicKey), "only RSA keys are published"
+    return key
 
 
 def _key_record(key: SigningKey) -> RegistryRecord:

@@ -7,9 +7,9 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from gateway.body.json import BODY, BodyError
-from gateway.body.memory_budget import Reservation
 from service import compression
 from service.compression import INPUT_CHUNK, OUTPUT_CHUNK, DecompressedTooLargeError
+from service.memory_budget import Reservation
 
 _THREAD = ThreadPoolExecutor(1, "decompression")
 """The one thread for large bodies, so that decompression bombs use at most one core."""

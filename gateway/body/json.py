@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from service.http.errors import ApiError
+
 BODY = "body"
 """Field of an error that concerns the whole document."""
 
@@ -34,11 +36,11 @@ _WORDS = {
 }
 
 
-class BodyError(ValueError):
-    """A body is not valid; `field` is the dotted path of the invalid field."""
+class BodyError(ApiError, ValueError):
+    """400: a body is not valid; `field` is the dotted path of the invalid field."""
 
     def __init__(self, field: str, fault: str) -> None:
-        super().__init__(f"{field}: {fault}")
+        super().__init__(400, f"{field}: {fault}", field=field)
         self.field = field
         self._fault = fault
 

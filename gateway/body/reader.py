@@ -9,9 +9,9 @@ from starlette.requests import Request
 
 from gateway.body.compression import decompress
 from gateway.body.json import BODY, BodyError
-from gateway.body.memory_budget import BudgetExceededError, MemoryBudget, Reservation
 from service.compression import CODINGS, DecompressedTooLargeError
 from service.http.errors import ApiError, unavailable
+from service.memory_budget import MemoryBudget, Reservation
 
 Headers = dict[bytes, bytes]
 
@@ -31,14 +31,12 @@ async def read_body(request: Request, limit: int, deadline: float) -> bytes:
 
     Raises:
         ApiError: 413 or 415; 408 if the body does not arrive by the deadline; 400 if it is
-            truncated; 503 if the memory budget is exceeded.
+            truncated.
+        BudgetExceededError: there is no capacity for it.
     """
-    try:
-        with _requests.reserve() as reservation:
-            _, body = await _read_typed(request, limit, deadline, (JSON,), (), reservation)
-            return body
-    except BudgetExceededError as error:
-        raise overloaded() from error
+    with _requests.reserve() as reservation:
+        _, body = await _read_typed(request, limit, deadline, (JSON,), (), reservation)
+        return body
 
 
 async def read_compressible_body(
@@ -55,25 +53,15 @@ async def read_compressible_body(
 
     Raises:
         ApiError: as `read_body`; also 400 if the compressed data is damaged.
-        BudgetExceededError: the memory budget is exceeded; respond with `overloaded`.
+        BudgetExceededError: as `read_body`.
     """
     return await _read_typed(request, limit, deadline, types, CODINGS, reservation)
-
-
-def overloaded() -> ApiError:
-    """Return the 503 for a body that exceeds the memory budget."""
-    return unavailable("Too much data is being received: try again")
 
 
 def has_body(request: Request) -> bool:
     """Return whether the request declares a body."""
     headers = dict(request.scope["headers"])
     return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
-
-
-def bad_request(error: BodyError) -> ApiError:
-    """Return the 400 for an invalid body."""
-    return ApiError(400, str(error), field=error.field)
 
 
 async def _read_typed(
@@ -102,8 +90,6 @@ async def _read_typed(
         raise unavailable("Decompression did not finish in time: try again") from error
     except DecompressedTooLargeError as error:
         raise _too_large(limit) from error
-    except BodyError as error:
-        raise bad_request(error) from error
 
 
 def _declared_length(headers: Headers) -> int:
@@ -161,7 +147,7 @@ async def _read_all(request: Request, limit: int, reservation: Reservation) -> b
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
-            raise bad_request(BodyError(BODY, "is truncated"))
+            raise BodyError(BODY, "is truncated")
         chunk = message.get("body", b"")
         reservation.add(len(chunk))
         body += chunk

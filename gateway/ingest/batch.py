@@ -12,20 +12,20 @@ from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
+from contract.kinds import KINDS
 from contract.registry import RELAY, RegistryRecord
 from gateway.body.arrays import TooManyElementsError
-from gateway.body.json import BodyError
-from gateway.body.memory_budget import BudgetExceededError, MemoryBudget
-from gateway.body.reader import JSON, NDJSON, bad_request, overloaded, read_compressible_body
-from gateway.ingest.batch_decoder import MAX_ITEMS, BatchDecoder, Item
+from gateway.body.reader import JSON, NDJSON, read_compressible_body
+from gateway.ingest.batch_decoder import MAX_ITEMS, BatchDecoder, Item, build_item_struct
 from gateway.ingest.parts import IngestParts
 from gateway.ingest.routed_batch import RejectedItem, RoutedBatch
+from gateway.operations import Operation, OperationRoute, operation_route
 from gateway.registry.named_keys import owner_of
 from gateway.registry.refusals import MAX_ITEMS as MAX_REFUSED
 from gateway.registry.relay_scope import scope_of
-from service.http.application import TemplateRoute, route
 from service.http.bearer_auth import bearer_credential
 from service.http.errors import ApiError, unavailable
+from service.memory_budget import MemoryBudget
 
 PATH = "/api/v1/metrics"
 MAX_BATCH_BYTES = 8 * 1024 * 1024
@@ -59,8 +59,16 @@ class BatchEndpoint:
         self._decoder = BatchDecoder()
         self._memory = MemoryBudget(MEMORY_BUDGET)
 
-    def route(self) -> TemplateRoute:
-        return route(PATH, self.handle, "POST")
+    def route(self) -> OperationRoute:
+        described = Operation(
+            summary="Submit metrics of many clients and headends",
+            credentials=("relay",),
+            bodies=tuple(build_item_struct(kind) for kind in KINDS.values()),
+            is_batch=True,
+            is_packed=True,
+            response=BatchResponse,
+        )
+        return operation_route(PATH, POST=(self.handle, described))
 
     async def handle(self, request: Request) -> Response:
         deadline = self._arrivals.of(request)
@@ -70,12 +78,9 @@ class BatchEndpoint:
         )
         with self._memory.reserve() as reservation:
             types = (JSON, NDJSON)
-            try:
-                type, content = await read_compressible_body(
-                    request, MAX_BATCH_BYTES, deadline, types, reservation=reservation
-                )
-            except BudgetExceededError as error:
-                raise overloaded() from error
+            type, content = await read_compressible_body(
+                request, MAX_BATCH_BYTES, deadline, types, reservation=reservation
+            )
             items = await self._decode(type, content, deadline)
             relay = await self._authenticator.check_again(
                 relay, credential, request.scope, deadline
@@ -100,8 +105,6 @@ class BatchEndpoint:
             return await self._slices.run(decoded, deadline)
         except TimeoutError as error:
             raise unavailable("The batch was not decoded in time: try again") from error
-        except BodyError as error:
-            raise bad_request(error) from error
         except TooManyElementsError as error:
             raise ApiError(413, f"The batch contains more than {MAX_ITEMS} items") from error
 

@@ -198,9 +198,9 @@ def _plain_item_type(**options: Any) -> Any:
 
 
 def _build_canonical_item_struct(kind: EntityKind, options: dict[str, Any]) -> Any:
-    more = {"kind": kind.name, "body": None, "fault": ""}
+    constants = {"kind": kind.name, "body": None, "fault": ""}
     tag = {"tag_field": "kind", "tag": kind.name}
-    return build_canonical_struct(kind, [("id", Id)], namespace=more, **tag, **options)
+    return build_canonical_struct(kind, [("id", Id)], constants, **tag, **options)
 
 
 def build_item_struct(kind: EntityKind) -> type[Any]:

@@ -41,8 +41,18 @@ class SubmissionTemplate(msgspec.Struct, gc=False):
     """Label values of the last submission, for which `_prefix` was encoded."""
     _prefix: bytes = b""
 
-    def encode(self, body: ParsedBody) -> bytes:
-        """Encode a submission for contract.frame.encode_frame_parts."""
+    def encode(self, body: ParsedBody | CanonicalBody, now: float) -> bytes:
+        """Encode a submission for contract.frame.encode_frame_parts; `now` is in seconds since the
+        epoch.
+
+        Raises:
+            BodyError: the timestamp or a label of a canonical body is not valid.
+        """
+        if isinstance(body, ParsedBody):
+            return self.encode_parsed(body)
+        return self.encode_canonical(body, now)
+
+    def encode_parsed(self, body: ParsedBody) -> bytes:
         prefix = self._encoder.encode_prefix(self._record, body.labels)
         metrics = _encode_json(body.metrics)
         if body.timestamp is None:
@@ -50,11 +60,6 @@ class SubmissionTemplate(msgspec.Struct, gc=False):
         return b'%b%b,"timestamp":%b}' % (prefix, metrics, _encode_json(body.timestamp))
 
     def encode_canonical(self, body: CanonicalBody, now: float) -> bytes:
-        """Encode a canonical submission; `now` is in seconds since the epoch.
-
-        Raises:
-            BodyError: a label or the timestamp is not valid.
-        """
         encoder = self._encoder
         label_values = encoder.label_values(body)
         if label_values != self._last_labels:

@@ -107,7 +107,7 @@ class RoutedBatch:
                 if body is None:
                     payload = template.encode_canonical(item, now)
                 else:
-                    payload = template.encode(body)
+                    payload = template.encode_parsed(body)
                     if body.ignored_count:
                         self._ignore(body)
             except BodyError as error:

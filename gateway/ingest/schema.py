@@ -1,8 +1,8 @@
 """The structs of submission bodies, built from the declaration of each kind."""
 
 import functools
-from collections.abc import Sequence
-from typing import Annotated, Any, Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Protocol, cast
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -40,6 +40,9 @@ class CanonicalBody(Protocol):
 
     metrics: Any
     timestamp: float | UnsetType
+    ignored: tuple[()]
+    ignored_count: Literal[0]
+    """It contains no unknown metric."""
 
 
 def build_struct(
@@ -75,9 +78,13 @@ def _build_metrics_struct(kind: EntityKind) -> type[msgspec.Struct]:
 
 
 def build_canonical_struct(
-    kind: EntityKind, fields: Sequence[tuple[str, Any]] = (), **options: Any
+    kind: EntityKind,
+    fields: Sequence[tuple[str, Any]] = (),
+    constants: Mapping[str, object] = {},
+    **options: Any,
 ) -> type[CanonicalBody]:
-    """Build the struct of canonical bodies; `fields` come before the declared ones.
+    """Build the struct of canonical bodies; `fields` come before the declared ones, and all bodies
+    have the `constants`.
 
     In a canonical body, integers are integers below 2^63, floats are floats, and all metric names
     are known.
@@ -97,6 +104,7 @@ def build_canonical_struct(
             ("timestamp", Annotated[float, Meta(ge=0)] | UnsetType, UNSET),
         ],
         gc=False,
+        namespace={"ignored": (), "ignored_count": 0, **constants},
         **options,
     )
     return cast(type[CanonicalBody], declared)

@@ -17,13 +17,15 @@ import structlog
 
 from contract.audit import AUDIT_VERSION, AuditRecord, ChangeOutcome, encode_audit
 from gateway.produce.producer import SendError
-from gateway.registry.writer import RecordSender
+from gateway.registry.writer import RecordSender, UnconfirmedError
 from service.http.errors import ApiError, unavailable
 
 log = structlog.get_logger(__name__)
 
 ADMIN = "admin"
 """Actor of a change that was authenticated with ADMIN_TOKEN."""
+
+MAY_TAKE_EFFECT = "Kafka did not confirm the change in time: it may still take effect"
 
 MAX_LOGGED = 300
 """Characters of a detail that the log shows."""
@@ -51,12 +53,15 @@ class AuditLog:
         self._outcome_tasks: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
-    async def recording(self, change: AuditedChange, deadline: float) -> AsyncIterator[None]:
+    async def recording(
+        self, change: AuditedChange, deadline: float, unconfirmed: str = MAY_TAKE_EFFECT
+    ) -> AsyncIterator[None]:
         """Context in which a change is made; `deadline` is on the monotonic clock.
 
         Raises:
             ApiError: 503 if Kafka did not confirm the audit record, so that the change was not
-                started; otherwise the error of the change.
+                started; 503 with the error `unconfirmed` if it did not confirm the change;
+                otherwise the error of the change.
         """
         record = AuditRecord(
             version=AUDIT_VERSION,
@@ -74,6 +79,9 @@ class AuditLog:
             raise unavailable(reason) from error
         try:
             yield
+        except UnconfirmedError as error:
+            self._amend_later(record, ChangeOutcome.UNCONFIRMED, unconfirmed)
+            raise unavailable(unconfirmed) from error
         except ApiError as error:
             if error.status < 500:
                 await self._record_outcome(record, ChangeOutcome.REFUSED, str(error), deadline)

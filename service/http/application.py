@@ -17,6 +17,7 @@ from contract.kinds import ID_PATTERN
 from service.http.connection.fast_path import FastPathHandler
 from service.http.errors import JSON, ApiError, unavailable
 from service.http.problem import problem_details
+from service.memory_budget import BudgetExceededError
 from service.metrics.requests import RequestMetrics
 
 log = structlog.get_logger(__name__)
@@ -59,6 +60,10 @@ def route(path: str, handler: Handler, *methods: str) -> TemplateRoute:
 async def _on_api_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     return error.response()
+
+
+async def _on_budget_exceeded(_: Request, error: Exception) -> Response:
+    return unavailable(str(error)).response()
 
 
 async def _on_http_error(_: Request, error: Exception) -> Response:
@@ -124,6 +129,7 @@ def build_app(
         lifespan=lifespan,
         exception_handlers={
             ApiError: _on_api_error,
+            BudgetExceededError: _on_budget_exceeded,
             HTTPException: _on_http_error,
             Exception: _on_unhandled_error,
         },

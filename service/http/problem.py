@@ -10,6 +10,8 @@ from typing import Any
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.accept import parse_accept
+
 PROBLEM = b"application/problem+json"
 _JSON = b"application/json"
 
@@ -18,19 +20,9 @@ def wants_problem(accept: bytes) -> bool:
     """Whether an `Accept` names problem details, and does not prefer plain JSON."""
     if PROBLEM not in accept.lower():
         return False
-    qualities = {}
-    for part in accept.lower().split(b","):
-        name, *parameters = (each.strip() for each in part.split(b";"))
-        qualities[name] = min((_quality(each) for each in parameters), default=1.0)
-    return qualities.get(PROBLEM, 0.0) > 0 and (qualities[PROBLEM] >= qualities.get(_JSON, 0.0))
-
-
-def _quality(parameter: bytes) -> float:
-    name, _, value = parameter.partition(b"=")
-    try:
-        return float(value) if name == b"q" else 1.0
-    except ValueError:
-        return 0.0
+    weights = {name: weight for name, _, weight in parse_accept(accept.decode("latin-1"))}
+    wanted = weights.get(PROBLEM.decode(), 0.0)
+    return wanted > 0 and wanted >= weights.get(_JSON.decode(), 0.0)
 
 
 def as_problem(status: int, body: bytes) -> bytes:

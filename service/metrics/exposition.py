@@ -1,7 +1,7 @@
 """Renders metrics in the format and encoding that the scraper accepts."""
 
 import gzip
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import prometheus_client
@@ -11,6 +11,8 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as CONT
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from starlette.requests import Request
 from starlette.responses import Response
+
+from service.accept import parse_accept
 
 # Disabled, because a `_created` series for each counter would double their number.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -34,31 +36,17 @@ def negotiate(request: Request) -> NegotiatedFormat:
     such as 1.x, and selects text 1.0.0, which the exporter does not render.
     """
     openmetrics = text = 0.0
-    for name, parameters, weight in _parts(request.headers.get("accept", "")):
+    for name, parameters, weight in parse_accept(request.headers.get("accept", "")):
         version = parameters.get("version", "")
         if name == "application/openmetrics-text" and version in _OPENMETRICS_VERSIONS:
             openmetrics = max(openmetrics, weight)
         elif name == "text/plain":
             text = max(text, weight)
-    codings = _parts(request.headers.get("accept-encoding", ""))
+    codings = parse_accept(request.headers.get("accept-encoding", ""))
     return NegotiatedFormat(
         openmetrics=0 < openmetrics >= text,
         gzip=any(name == "gzip" and weight > 0 for name, _, weight in codings),
     )
-
-
-def _parts(header: str) -> Iterator[tuple[str, dict[str, str], float]]:
-    for part in header.lower().split(","):
-        name, *rest = (piece.strip() for piece in part.split(";"))
-        parameters = {}
-        for piece in rest:
-            key, _, value = piece.partition("=")
-            parameters[key.strip()] = value.strip()
-        try:
-            weight = float(parameters.get("q", "1"))
-        except ValueError:
-            weight = 0.0
-        yield name, parameters, weight
 
 
 def render(openmetrics: bool, registries: Iterable[CollectorRegistry]) -> bytes:

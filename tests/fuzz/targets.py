@@ -36,7 +36,7 @@ from gateway.body.compression import decompress_sync
 from gateway.body.json import BodyError
 from gateway.ingest.backfill import BackfillDecoder
 from gateway.ingest.batch_decoder import BatchDecoder, Item, split_lines
-from gateway.ingest.decoder import BodyDecoder, ParsedBody
+from gateway.ingest.decoder import BodyDecoder
 from gateway.ingest.encoder import SubmissionTemplate, TemplateCache
 from processor.core.frame_reducer import reduce_frame
 from processor.core.partition_state import PartitionState
@@ -175,7 +175,7 @@ def submission(data: bytes) -> None:
             assert all(0 <= value <= 2**63 for value in sent.metrics.values())
         if b'"samples"' not in data:
             with contextlib.suppress(BodyError):
-                slow = template.encode(_bodies(kind.name).decode_field_by_field(data, NOW))
+                slow = template.encode_parsed(_bodies(kind.name).decode_field_by_field(data, NOW))
                 assert _framed(slow) == _framed(*pieces), "the two decoders differ"
                 continue
             assert not pieces, "the fast path accepts what the other decoder rejects"
@@ -224,11 +224,7 @@ def request(data: bytes) -> None:
 
 
 def _piece(template: SubmissionTemplate, body: Any) -> bytes:
-    return (
-        template.encode(body)
-        if isinstance(body, ParsedBody)
-        else template.encode_canonical(body, NOW)
-    )
+    return template.encode(body, NOW)
 
 
 def _framed(*pieces: bytes) -> Frame:

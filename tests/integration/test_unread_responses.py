@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.processes import resident_bytes
 from gateway.api.openapi import PATH
 from service.config.settings import KafkaSettings
-from service.http.connection.unread_responses import MAX_UNREAD_BYTES
+from service.http.connection.server_limits import MAX_UNREAD_BYTES
 from tests.integration.gateways import gateway
 
 READERS = 3_000

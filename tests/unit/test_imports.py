@@ -72,21 +72,13 @@ def test_the_rule_sees_every_form_of_import() -> None:
 
 LAYERS = {
     "service": (
-        *("plural", "clock", "config", "logs", "slices", "stacks", "tasks", "process_name"),
-        *(
-            "startup",
-            "gc_tuning",
-            "rate_limiter",
-            "compression",
-            "metrics",
-            "kafka",
-            "evidence",
-            "http",
-        ),
+        *("accept", "plural", "clock", "config", "logs", "slices", "stacks", "tasks"),
+        *("process_name", "startup", "gc_tuning", "memory_budget", "rate_limiter"),
+        *("compression", "metrics", "kafka", "evidence", "http"),
     ),
     "gateway": (
-        *("settings", "metrics", "body", "produce", "registry", "auth", "ingest", "api"),
-        *("app", "__main__"),
+        *("settings", "metrics", "operations", "body", "produce", "registry", "auth", "ingest"),
+        *("api", "app", "__main__"),
     ),
     "processor": (
         *("settings", "core", "membership", "metrics", "changelog"),

@@ -18,24 +18,16 @@ RawHeaders = dict[bytes, bytes]
 
 
 class FastPathExchange:
-    """A request and its response, with the attributes of uvicorn's request cycle.
-
-    uvicorn reads `response_complete`, `response_started`, `more_body` and `keep_alive`, and sets
-    `disconnected` and `message_event`.
-    """
+    """A request and its response; what asgi_cycle.AsgiCycle is for other requests."""
 
     __slots__ = (
         "_protocol",
         "_request",
         "disconnected",
         "keep_alive",
-        "message_event",
         "response_complete",
         "started_at",
     )
-
-    more_body = False
-    response_started = False
 
     def __init__(self, protocol: Any, request: Request) -> None:
         self._protocol = protocol
@@ -43,7 +35,6 @@ class FastPathExchange:
         self.keep_alive = request.keep_alive
         self.response_complete = False
         self.disconnected = False
-        self.message_event = _NO_EVENT
         self.started_at = time.perf_counter()
 
     @property
@@ -51,6 +42,13 @@ class FastPathExchange:
         """Address and port of the other end of the TCP connection."""
         client: tuple[str, int] | None = self._protocol.client
         return client
+
+    def drop_body(self) -> None:
+        """Nothing: the body is complete, and belongs to the handler."""
+
+    def disconnect(self) -> None:
+        """Take note that the client receives no response."""
+        self.disconnected = True
 
     def respond(self, status: int, body: bytes, headers: bytes = b"") -> None:
         """Send the response, unless the client has disconnected. `headers` are complete header
@@ -69,16 +67,6 @@ class FastPathExchange:
                 )
             protocol.write_response(data, self.keep_alive)
         protocol.on_response_complete()
-
-
-class _NoEvent:
-    """An event without effect: nothing waits for the body of a complete request."""
-
-    def set(self) -> None:
-        return
-
-
-_NO_EVENT = _NoEvent()
 
 
 class FastPathHandler(Protocol):

@@ -13,84 +13,41 @@ closed after the last of these responses.
 """
 
 import asyncio
-import logging
 from typing import Any
 
 import orjson
 import structlog
 
+from service.http.connection.asgi_cycle import AsgiCycle, make_scope
 from service.http.connection.fast_path import (
     FastPathExchange,
     FastPathHandler,
     encode_error,
 )
-from service.http.connection.head_memory import FREE, Heads
-from service.http.connection.idle_connections import idle_connections_of
-from service.http.connection.idle_timer import IdleTimer
-from service.http.connection.pending_bodies import PendingBodyLimit
+from service.http.connection.limited_connection import LimitedConnection
 from service.http.connection.request_buffer import RequestBuffer, is_plain
-from service.http.connection.request_cycles import make_cycle
-from service.http.connection.request_head import PEER, Request, RequestError
+from service.http.connection.request_head import Request, RequestError
 from service.http.connection.request_parser import RequestParser
-from service.http.uvicorn_compat import (
-    HIGH_WATER_LIMIT,
-    Config,
-    FlowControl,
-    RequestResponseCycle,
-    ServerState,
-    get_local_addr,
-    get_remote_addr,
-    is_ssl,
-)
+from service.http.uvicorn_compat import Config, ServerState
+from service.memory_budget import BudgetExceededError, Reservation
 
 log = structlog.get_logger(__name__)
-_uvicorn_log = logging.getLogger("uvicorn.error")
+
+FREE_HEAD = 4 * 1024
+"""Bytes of heads and unparsed input that a connection may always hold, so that ordinary requests
+are never refused because of other connections."""
 
 
-class _Output:
-    """The transport of a request cycle; `close` lingers, so that the client can read the
-    response."""
-
-    __slots__ = ("_protocol", "is_closing", "write")
-
-    def __init__(self, protocol: "LimitedProtocol", transport: asyncio.Transport) -> None:
-        self._protocol = protocol
-        self.write = transport.write
-        self.is_closing = transport.is_closing
-
-    def close(self) -> None:
-        self._protocol.finish()
-
-
-class LimitedProtocol(asyncio.Protocol):
-    """One connection with limits. uvicorn.Server creates it, and calls `shutdown` when it stops."""
+class LimitedProtocol(LimitedConnection):
+    """HTTP/1 on one connection. uvicorn.Server creates it, and calls `shutdown` when it stops."""
 
     max_header_bytes = 64 * 1024
-    header_timeout = 10.0
-    """Seconds in which a connection without an active request must send a complete header. Between
-    two requests, the keep-alive timeout of the settings applies first."""
-    max_connections = 10_000
-    """For each further connection, the longest idle one is closed."""
     max_pipelined = 32
     """Pipelined requests that a client may send without waiting for a response. The connection is
     closed after the response to the last one, so that each client gets its share of the CPU."""
-    write_timeout = 30.0
-    """Seconds in which a client must read enough of a response that the socket accepts the rest.
-    Otherwise the connection is aborted, even if it is about to be closed."""
-
     shutdown_timeout = 0.5
     """Seconds after a stop has begun in which a connection may send one more request. The request
     was on its way, and its client would not know its result."""
-    linger = 1.0
-    """Seconds for which input is read and ignored after a response that was sent before the end of
-    its request. If unread input remains, the system resets the connection, and the client may lose
-    the response."""
-
-    linger_bytes = 1024 * 1024
-    """Maximum bytes of input that are ignored in that time."""
-
-    transport: asyncio.Transport
-    flow: FlowControl
 
     def __init__(
         self,
@@ -99,27 +56,21 @@ class LimitedProtocol(asyncio.Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        self.client: tuple[str, int] | None = None
+        super().__init__(server_state, _loop or asyncio.get_running_loop())
         self._config = config
-        self._server_state = server_state
         self._app_state = app_state
-        self._loop = _loop or asyncio.get_running_loop()
         # Of the application itself, not of uvicorn's wrappers.
         self._fast_path: FastPathHandler | None = getattr(config.app, "fast_path", None)
         self._parser = RequestParser(self, self.max_header_bytes)
-        self._active: RequestResponseCycle | FastPathExchange | None = None
+        self._active: AsgiCycle | FastPathExchange | None = None
         """The request whose response is not complete."""
-        self._incoming: RequestResponseCycle | None = None
+        self._incoming: AsgiCycle | None = None
         """The request whose body is being received, unless it is buffered."""
-        self._write_timer: asyncio.TimerHandle | None = None
         self._stopping = False
         self._input_ended = False
         """Whether further input is ignored."""
         self._at_eof = False
         """Whether the client has closed its side; earlier input may still be unparsed."""
-        self._lingers = False
-        self._ignored = 0
-        """Bytes received since the connection lingers."""
         self._pipelined = 0
         """Requests since the client last waited for a response."""
         self._is_parsing = False
@@ -127,82 +78,42 @@ class LimitedProtocol(asyncio.Protocol):
         """Whether parsing continues in the next iteration of the event loop."""
         self._was_answered = False
         """Whether a request was completed since the timer was started."""
-        self._idle_connections = idle_connections_of(server_state)
-        self._heads = Heads(self._idle_connections)
+        self._heads = Reservation(self._limits.heads)
+        """Bytes of heads and unparsed input beyond FREE_HEAD."""
         self._head_size = 0
         """Bytes that are counted for the head of the active request."""
-        self._pending_bodies = PendingBodyLimit(self._idle_connections)
-        self._buffer = RequestBuffer(self._loop, self._idle_connections, self._release_buffer)
+        self._buffer = RequestBuffer(self._loop, self._limits.buffered, self._release_buffer)
         self._is_idle = False
-        self._idle_timer = IdleTimer(self._loop, self._on_idle_timeout)
-        """Closes the connection while no request is received or active."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        connections = self._server_state.connections
-        connections.add(self)  # type: ignore[arg-type]
-        self.transport = transport
-        self.flow = FlowControl(transport)
-        # Writing pauses as soon as the socket accepts no more, so all unread bytes are counted.
-        # TLS pauses at its limit, not above it: with a limit of 0 it would pause without output.
-        transport.set_write_buffer_limits(1 if is_ssl(transport) else 0, 0)
-        self.client = _without_mapping(get_remote_addr(transport))
-        if len(connections) > self.max_connections and not self._idle_connections.evict_oldest():
-            full = "Too many connections: try again"
-            self._refuse(RequestError(503, full, b"retry-after: 1\r\n"))
-        else:
-            self._idle_connections.mark_idle(self)
-            self._idle_timer.start(self.header_timeout)
-
-    def evict(self) -> None:
-        """Close this idle connection to admit a new one."""
-        if self.flow.write_paused:
-            self.abort()  # `close` would wait until the client reads
-        else:
-            self.transport.close()
-
-    def abort(self) -> None:
-        """Abort the connection, and discard unread output."""
-        self.transport.abort()
+    def on_too_many(self) -> None:
+        full = "Too many connections: try again"
+        self._refuse(RequestError(503, full, b"retry-after: 1\r\n"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._server_state.connections.discard(self)
-        self._cancel_write_timeout()
-        self._idle_connections.mark_busy(self)
-        self._idle_connections.unread.discard(self)
         self._buffer.release()
-        self._pending_bodies.clear()
-        self._heads.hold(0)
-        self._idle_timer.cancel()
+        self._heads.resize(0)
         self._input_ended = True
         self._parser.discard()
         if self._active is not None:
-            self._active.disconnected = True
-            self._active.message_event.set()
-        self.flow.resume_writing()
+            self._active.disconnect()
+        super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        self.flow.pause_writing()
+        super().pause_writing()
         self._parser.is_paused = True
-        if self._write_timer is None:
-            self._write_timer = self._loop.call_later(self.write_timeout, self.abort)
-        self._idle_connections.unread.add(self, self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
-        self._cancel_write_timeout()
-        self._idle_connections.unread.discard(self)
-        self.flow.resume_writing()
+        super().resume_writing()
         if self._active is None:
             self._parser.is_paused = False
             self._was_answered = True
             self._continue()
 
     def data_received(self, data: bytes) -> None:
-        if not self._input_ended:
+        if self._input_ended:
+            self._ignore(data)
+        else:
             self._parse(data)
-        elif self._lingers:
-            self._ignored += len(data)
-            if self._ignored > self.linger_bytes:
-                self.transport.close()
 
     def eof_received(self) -> bool:
         """Process the complete requests; the client sends no more, but may still read."""
@@ -220,12 +131,14 @@ class LimitedProtocol(asyncio.Protocol):
         if self._active is not None:
             self._active.keep_alive = False
         else:
-            self._idle_timer.start(self.shutdown_timeout)
+            self._become_idle(self.shutdown_timeout)
 
     def on_response_complete(self) -> None:
         """Continue with the next request."""
         self._server_state.total_requests += 1
-        self._active = None
+        if self._active is not None:
+            self._active.drop_body()
+            self._active = None
         if self._stopping or self._input_ended:
             self.finish()
         if self._lingers or self.transport.is_closing():
@@ -233,7 +146,6 @@ class LimitedProtocol(asyncio.Protocol):
         self._was_answered = True
         self._parser.is_paused = self.flow.write_paused
         if not self._is_parsing:
-            self._pending_bodies.drop_completed()
             self._head_size = 0
             self._continue()
 
@@ -267,9 +179,7 @@ class LimitedProtocol(asyncio.Protocol):
         if self._buffer.request is not None:
             self._buffer.add(body)
         elif self._incoming is not None and not self._incoming.response_complete:
-            if not self._pending_bodies.has_capacity(len(body)):
-                raise _overloaded()
-            self._append_body(self._incoming, body)
+            self._incoming.append(body)
 
     def on_message_complete(self) -> None:
         if self._buffer.request is not None:
@@ -283,13 +193,12 @@ class LimitedProtocol(asyncio.Protocol):
         if cycle.response_complete:
             self._was_answered = True
         else:
-            cycle.more_body = False
-            cycle.message_event.set()
+            cycle.complete_body()
 
     @property
     def header_lines(self) -> bytes:
         """The default header lines of a response."""
-        return self._idle_connections.header_lines(self._server_state.default_headers)
+        return b"".join([b"%b: %b\r\n" % each for each in self._server_state.default_headers])
 
     def write_response(self, data: bytes, keep_alive: bool) -> None:
         """Write a response in one call, and close the connection if it is the last one."""
@@ -302,7 +211,7 @@ class LimitedProtocol(asyncio.Protocol):
         self._is_parsing = True
         try:
             more = self._parser.feed(data)
-        except RequestError as error:
+        except (RequestError, BudgetExceededError) as error:
             more = False
             self._refuse(error)
         self._is_parsing = False
@@ -312,34 +221,31 @@ class LimitedProtocol(asyncio.Protocol):
             self._loop.call_soon(self._continue_later)
         if more or parser.is_waiting:
             self.flow.pause_reading()
-        size = parser.unparsed + self._head_size
-        if (size > FREE or self._heads.counted) and not self._heads.hold(size):
-            self._refuse(_overloaded())
+        try:
+            self._reserve_head(parser.unparsed + self._head_size)
+        except BudgetExceededError as error:
+            self._refuse(error)
         self._set_countdown()
         if self._at_eof and not (more or parser.is_waiting or self._end_input()):
             self.transport.close()
 
     def _set_countdown(self) -> None:
-        if self._buffer.request is not None:
-            self._idle_timer.pause()
-            self._idle_connections.mark_busy(self)
-            self._buffer.start_timer()
-        elif self._active is not None:
-            self._idle_timer.pause()
-            self._idle_connections.mark_busy(self)
+        if self._buffer.request is not None or self._active is not None:
+            self._become_busy()
+            if self._buffer.request is not None:
+                self._buffer.start_timer()
         elif self._input_ended:
             return
         elif self._was_answered:
-            self._idle_connections.mark_idle(self)
             self._is_idle = self._parser.is_between
             if self._is_idle:
                 self._pipelined = 0
-            self._idle_timer.start(
+            self._become_idle(
                 self._config.timeout_keep_alive if self._is_idle else self.header_timeout
             )
-        elif (self._is_idle and not self._stopping) or not self._idle_timer.is_running:
+        elif (self._is_idle and not self._stopping) or self._idle_timer is None:
             self._is_idle = False
-            self._idle_timer.start(self.header_timeout)
+            self._become_idle(self.header_timeout)
         self._was_answered = False
 
     def _continue_later(self) -> None:
@@ -351,7 +257,7 @@ class LimitedProtocol(asyncio.Protocol):
         if self._is_parsing or self._input_ended or self.transport.is_closing():
             return
         self.flow.resume_reading()
-        if self._parser.unparsed or self._at_eof or self._heads.counted:
+        if self._parser.unparsed or self._at_eof or self._heads.size:
             self._parse(b"")
         else:
             self._set_countdown()
@@ -376,87 +282,65 @@ class LimitedProtocol(asyncio.Protocol):
     def _release_buffer(self) -> None:
         try:
             self._enter_asgi()
-        except RequestError as error:
+        except BudgetExceededError as error:
             self._refuse(error)
 
     def _enter_asgi(self) -> None:
         """Pass the buffered request to ASGI, with the part of its body that was received.
 
         Raises:
-            RequestError: the body exceeds the limit; the request stays buffered.
+            BudgetExceededError: there is no capacity for it; the request stays buffered.
         """
         request = self._buffer.request
         assert request is not None
-        if not self._pending_bodies.has_capacity(self._buffer.received):
-            raise _overloaded()
-        self._begin_cycle(request)
-        assert self._incoming is not None
-        for chunk in self._buffer.release():
-            self._append_body(self._incoming, chunk)
+        self._begin_cycle(request, self._buffer.body())
+        self._buffer.release()
 
-    def _append_body(self, cycle: RequestResponseCycle, chunk: bytes) -> None:
-        cycle.body += chunk
-        if len(cycle.body) > HIGH_WATER_LIMIT:
-            self.flow.pause_reading()
-        cycle.message_event.set()
-        self._pending_bodies.add(cycle, len(chunk))
-
-    def _begin_cycle(self, request: Request) -> None:
-        """Start the application's task for a request.
+    def _begin_cycle(self, request: Request, body: bytes = b"") -> None:
+        """Start the application's task for a request; `body` is the part that was received.
 
         Raises:
-            RequestError: the head exceeds the memory limit.
+            BudgetExceededError: there is no capacity for its head or body.
         """
-        size = request.size
-        if size > FREE and not self._heads.hold(size):
-            raise _overloaded()
-        self._head_size = size
-        raw_path, _, query = request.target.partition(b"?")
-        path = raw_path.decode("ascii")
-        scope = {
-            "type": "http",
-            "asgi": {"version": self._config.asgi_version, "spec_version": "2.3"},
-            "http_version": request.version,
-            "server": get_local_addr(self.transport),
-            "client": self.client,
-            PEER: self.client,
-            "scheme": "https" if is_ssl(self.transport) else "http",
-            "method": request.method.decode("ascii"),
-            "root_path": "",
-            # Not decoded: proxies route by the path as sent, so the application does too.
-            "path": path,
-            "raw_path": raw_path,
-            "query_string": query,
-            "headers": request.headers(),
-            "state": self._app_state.copy(),
-        }
-        cycle = make_cycle(
+        self._reserve_head(request.size)
+        cycle = AsgiCycle(
             request,
-            scope=scope,
-            transport=_Output(self, self.transport),
+            body,
+            self._limits.pending,
+            self.transport,
+            self.finish,
+            scope=make_scope(request, self.transport, self.client, self._app_state),
             flow=self.flow,
-            logger=_uvicorn_log,
-            access_logger=_uvicorn_log,
-            access_log=False,
             default_headers=self._server_state.default_headers,
             keep_alive=request.keep_alive and not self._stopping,
             on_response=self.on_response_complete,
         )
+        self._head_size = request.size
         self._active = self._incoming = cycle
         self._parser.is_paused = True
-        app = self._pending_bodies.track(cycle, self._config.loaded_app)
-        task = self._loop.create_task(cycle.run_asgi(app))
+        task = self._loop.create_task(cycle.run_asgi(self._config.loaded_app))
         tasks = self._server_state.tasks
         task.add_done_callback(tasks.discard)
         tasks.add(task)
 
-    def _refuse(self, error: RequestError) -> None:
+    def _reserve_head(self, size: int) -> None:
+        """Count bytes of heads and unparsed input.
+
+        Raises:
+            BudgetExceededError: all connections together hold too many.
+        """
+        if size > FREE_HEAD or self._heads.size:
+            self._heads.resize(max(0, size - FREE_HEAD))
+
+    def _refuse(self, error: RequestError | BudgetExceededError) -> None:
         """Stop reading. Respond to complete requests, or else with the error, and close the
         connection.
 
         No error is sent if it could be mistaken for the response to another request, or if the
         response to this request was started.
         """
+        if isinstance(error, BudgetExceededError):
+            error = RequestError(503, str(error), b"retry-after: 1\r\n")
         begun = self._incoming
         if self._end_input():
             return
@@ -470,23 +354,14 @@ class LimitedProtocol(asyncio.Protocol):
         self._linger()
 
     def _linger(self) -> None:
-        """Close the output; ignore input until the client closes its side, or for `linger`
-        seconds."""
         if self._lingers or self.transport.is_closing():
             return
-        self._lingers = self._input_ended = True
-        if self._active is not None:
-            self._active.disconnected = True
-            self._active.message_event.set()
-            self._active = None
+        self._input_ended = True
         self._parser.discard()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:  # TLS: its close also sends what is left, and waits for the client's
-            self.transport.close()
-        self.flow.resume_reading()
-        self._idle_connections.mark_idle(self)
-        self._idle_timer.start(self.linger)
+        if self._active is not None:
+            self._active.disconnect()
+            self._active = None
+        self._close_lingering()
 
     def _end_input(self) -> bool:
         """Stop reading, and drop an incomplete request.
@@ -499,9 +374,7 @@ class LimitedProtocol(asyncio.Protocol):
             self._buffer.release()
         cycle, self._incoming = self._incoming, None
         if cycle is not None and not cycle.response_complete:
-            self._pending_bodies.drop(cycle)
-            cycle.disconnected = True
-            cycle.message_event.set()
+            cycle.disconnect()
             self._active = None
         if self._active is None:
             return False
@@ -510,25 +383,3 @@ class LimitedProtocol(asyncio.Protocol):
         # closed, and the client may lose the last response.
         self.flow.resume_reading()
         return True
-
-    def _cancel_write_timeout(self) -> None:
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
-
-    def _on_idle_timeout(self) -> None:
-        # A client that does not read is handled by `write_timeout`.
-        if self._buffer.request is None and self._active is None and not self.flow.write_paused:
-            self.transport.close()
-
-
-def _without_mapping(address: tuple[str, int] | None) -> tuple[str, int] | None:
-    """An IPv4 address as such, which a socket for both families shows as `::ffff:192.0.2.1`."""
-    if address is None:
-        return None
-    host, port = address
-    return host.removeprefix("::ffff:") if "." in host else host, port
-
-
-def _overloaded() -> RequestError:
-    return RequestError(503, "Too much data is being received: try again", b"retry-after: 1\r\n")

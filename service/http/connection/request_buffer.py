@@ -8,13 +8,11 @@ body.
 import asyncio
 from collections.abc import Callable
 
-from service.http.connection.idle_connections import IdleConnections
 from service.http.connection.request_head import Request
+from service.memory_budget import BudgetExceededError, MemoryBudget, Reservation
 
 MAX_BODY = 64 * 1024
 """Maximum body size in bytes."""
-MAX_BUFFERED_BYTES = 16 * 1024 * 1024
-"""Maximum total bytes of all buffered requests, heads and bodies."""
 BUFFER_TIMEOUT = 0.25
 """Seconds after which an incomplete buffered request is passed to ASGI."""
 
@@ -35,50 +33,35 @@ def is_plain(request: Request) -> bool:
 class RequestBuffer:
     """The buffered request of one connection."""
 
-    __slots__ = (
-        "_chunks",
-        "_idle_connections",
-        "_loop",
-        "_on_timeout",
-        "_size",
-        "_timer",
-        "request",
-    )
+    __slots__ = ("_chunks", "_loop", "_on_timeout", "_reservation", "_timer", "request")
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        idle_connections: IdleConnections,
+        budget: MemoryBudget,
         on_timeout: Callable[[], None],
     ) -> None:
         self._loop = loop
-        self._idle_connections = idle_connections
+        self._reservation = Reservation(budget)
+        """The bytes of the complete request."""
         self._on_timeout = on_timeout
         self._timer: asyncio.TimerHandle | None = None
         self._chunks: list[bytes] = []
-        self._size = 0
-        """Bytes that are counted for the complete request."""
         self.request: Request | None = None
 
     def try_start(self, request: Request) -> bool:
         """Buffer a plain request from its header on; return False if the capacity is used up."""
         assert request.length is not None
-        size = request.length + request.size
-        if size > MAX_BUFFERED_BYTES - self._idle_connections.buffered_bytes:
+        try:
+            self._reservation.resize(request.length + request.size)
+        except BudgetExceededError:
             return False
         self.request = request
-        self._size = size
-        self._idle_connections.buffered_bytes += size
         return True
 
     def add(self, chunk: bytes) -> None:
         """Append a received part of the body."""
         self._chunks.append(chunk)
-
-    @property
-    def received(self) -> int:
-        """Bytes of the body that were received."""
-        return sum(map(len, self._chunks))
 
     def body(self) -> bytes:
         """Return the received body."""
@@ -90,13 +73,11 @@ class RequestBuffer:
         if self._timer is None:
             self._timer = self._loop.call_later(BUFFER_TIMEOUT, self._on_timeout)
 
-    def release(self) -> list[bytes]:
-        """Release the request; return the chunks of its body."""
-        chunks, self._chunks = self._chunks, []
+    def release(self) -> None:
+        """Forget the request."""
+        self._chunks = []
         self.request = None
-        self._idle_connections.buffered_bytes -= self._size
-        self._size = 0
+        self._reservation.resize(0)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        return chunks

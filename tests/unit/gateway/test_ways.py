@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from contract.frame import Submission
-from gateway.ingest.submission import SubmissionEndpoint
+from gateway.ingest.fast_path import FastPathSubmissions
 from gateway.settings import GatewaySettings
 from tests.unit.gateway.conftest import WAYS, Api, InMemoryTopic, running_api
 
@@ -225,14 +225,16 @@ async def test_only_a_socket_has_the_fast_path(
     settings: GatewaySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise the tests above would compare a way with itself."""
-    fast = SubmissionEndpoint.handle_fast
+    fast = FastPathSubmissions.__call__
     accepted = []
 
     def watched(*arguments: Any) -> bool:
-        accepted.append(fast(*arguments))
-        return accepted[-1]
+        taken = fast(*arguments)
+        if taken:
+            accepted.append(taken)
+        return taken
 
-    monkeypatch.setattr(SubmissionEndpoint, "handle_fast", watched)
+    monkeypatch.setattr(FastPathSubmissions, "__call__", watched)
     for way, expected in (("asgi", []), ("socket", [True])):
         async with gateway(settings, tmp_path / way, way) as api:
             headers = dict([bearer((await credentials(api))[KEY]), JSON])

@@ -47,7 +47,7 @@ def test_repeated_messages_of_libraries_are_dropped(capsys: pytest.CaptureFixtur
     configure_logs(LogSettings(log_format="json"), "gateway")
     library, ours = (
         logging.getLogger("aiokafka.conn"),
-        logging.getLogger("gateway.produce.partition_batcher"),
+        logging.getLogger("gateway.produce.batcher"),
     )
     for number in range(5):
         library.warning("Unable to connect to node %s", number)

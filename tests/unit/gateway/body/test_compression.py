@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from gateway.body import compression as body_compression
 from gateway.body.compression import decompress, decompress_sync
 from gateway.body.json import BodyError
-from gateway.body.memory_budget import MemoryBudget, Reservation
 from service import compression
 from service.compression import CODINGS, MAX_MEMBERS, DecompressedTooLargeError
+from service.memory_budget import MemoryBudget, Reservation
 
 PACK: dict[bytes, Callable[[bytes], bytes]] = {
     b"gzip": gzip.compress,

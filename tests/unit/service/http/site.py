@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-import service.http.connection.idle_connections
+import service.http.connection.server_limits
 from service.config.secrets import ReloadableTokens
 from service.config.settings import HttpSettings
 from service.http.application import build_app, route
@@ -92,21 +93,27 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def unread() -> list[int]:
     """Return the sizes of unread responses on all servers."""
-    servers = service.http.connection.idle_connections._by_server.values()
+    servers = service.http.connection.server_limits._by_server.values()
     return [size for each in servers for size in each.unread._sizes.values()]
+
+
+def limit(monkeypatch: pytest.MonkeyPatch, budget: str, size: int) -> None:
+    """Change a memory budget of all servers."""
+    for limits in service.http.connection.server_limits._by_server.values():
+        monkeypatch.setattr(getattr(limits, budget), "size", size)
 
 
 def nothing_is_counted() -> bool:
     """Return whether no server counts any bytes, as after all requests have ended."""
     return all(
         (
-            idle_connections.buffered_bytes,
-            idle_connections.pending_bytes,
-            idle_connections.head_bytes,
-            idle_connections.unread.size,
+            limits.buffered.reserved,
+            limits.pending.reserved,
+            limits.heads.reserved,
+            limits.unread.size,
         )
         == (0, 0, 0, 0)
-        for idle_connections in service.http.connection.idle_connections._by_server.values()
+        for limits in service.http.connection.server_limits._by_server.values()
     )
 
 

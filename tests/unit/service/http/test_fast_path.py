@@ -17,6 +17,7 @@ from tests.unit.service.http.site import (
     GET,
     KEEP_ALIVE,
     Site,
+    limit,
     nothing_is_counted,
     start,
     until,
@@ -280,7 +281,7 @@ async def test_a_buffered_request_without_capacity_for_its_body_is_503(
     site: Site, first: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_buffer, "BUFFER_TIMEOUT", 0.02)
-    monkeypatch.setattr("service.http.connection.pending_bodies.MAX_PENDING_BYTES", 1)
+    limit(monkeypatch, "pending", 1)
     async with site.connect() as connection:
         if first:
             await connection.send(first)

@@ -35,9 +35,7 @@ async def site(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> AsyncIterator[Site]:
     """A server with capacity for one and a half bodies."""
-    monkeypatch.setattr(
-        "service.http.connection.pending_bodies.MAX_PENDING_BYTES", BODY + BODY // 2
-    )
+    monkeypatch.setattr("service.http.connection.server_limits.MAX_PENDING_BYTES", BODY + BODY // 2)
     async with contextlib.AsyncExitStack() as stack:
         yield await start(stack, request.param)
     assert nothing_is_counted()

@@ -24,6 +24,7 @@ from tests.unit.service.http.site import (
     KEEP_ALIVE,
     SLOW,
     Site,
+    limit,
     nothing_is_counted,
     start,
     unread,
@@ -237,18 +238,18 @@ FULL = (503, {"error": "Too much data is being received: try again"})
 async def test_the_memory_of_heads_is_bounded_for_all_connections(
     site: Site, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.http.connection.head_memory.MAX_HEADS", 100_000)
+    limit(monkeypatch, "heads", 100_000)
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(site.connect())
         await first.send(GET)
         await first.answer()
-        (idle_connections,) = {
-            each._idle_connections
+        (limits,) = {
+            each._limits
             for each in gc.get_objects()
             if isinstance(each, LimitedProtocol) and not each._input_ended
         }
         await first.send(sent)
-        await until(lambda: idle_connections.head_bytes > 30_000)
+        await until(lambda: limits.heads.reserved > 30_000)
         for _ in range(2):
             second = await stack.enter_async_context(site.connect())
             await second.send(LONG[:-2] + b"Y: " + b"b" * 1_000 + b"\r\n")
@@ -260,7 +261,7 @@ async def test_the_memory_of_heads_is_bounded_for_all_connections(
             await small.send(GET)
             assert await small.answer() == (200, {"quick": True})
         site.go_on.set()
-    await until(lambda: idle_connections.head_bytes == 0)
+    await until(lambda: limits.heads.reserved == 0)
 
 
 async def test_headers_of_completed_requests_are_released(site: Site) -> None:
@@ -502,7 +503,7 @@ async def test_beyond_the_limit_of_unread_bytes_the_oldest_connection_is_aborted
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "service.http.connection.unread_responses.MAX_UNREAD_BYTES", 2 * LARGE_RESPONSE
+        "service.http.connection.server_limits.MAX_UNREAD_BYTES", 2 * LARGE_RESPONSE
     )
     async with site.connect() as oldest, site.connect() as older, site.connect() as newest:
         for count, connection in enumerate((oldest, older), 1):
@@ -520,7 +521,7 @@ async def test_beyond_the_limit_of_unread_bytes_the_oldest_connection_is_aborted
 async def test_a_response_larger_than_the_limit_is_sent(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.http.connection.unread_responses.MAX_UNREAD_BYTES", 1)
+    monkeypatch.setattr("service.http.connection.server_limits.MAX_UNREAD_BYTES", 1)
     async with site.connect() as connection:
         await connection.send(GET_LARGE)
         assert len(await connection.rest()) > LARGE_RESPONSE

@@ -14,12 +14,13 @@ from prometheus_client import CollectorRegistry
 from contract.frame import Frame, Submission, decode_frame, encode_submission
 from contract.position import NO_TIME, Receipt
 from gateway.metrics import FrameMetrics
-from gateway.produce.batcher import OverloadedError, SubmissionBatcher
+from gateway.produce.batcher import OverloadedError, PartitionBatcher, SubmissionBatcher
 from gateway.produce.broker_clock import MAX_AGE, BrokerClock
 from gateway.produce.frame_limits import MAX_FRAME_BYTES, MAX_FRAME_SUBMISSIONS
-from gateway.produce.partition_batcher import MIN_TIME_TO_DEADLINE, PartitionBatcher
+from gateway.produce.linger import Linger
+from gateway.produce.pending import MIN_TIME_TO_DEADLINE
 from gateway.produce.producer import RecordMetadata, SendError
-from gateway.produce.throughput import AVERAGING_SECONDS, MAX_RETRY_AFTER
+from gateway.produce.throughput import AVERAGING_SECONDS, MAX_RETRY_AFTER, ThroughputEstimator
 from tests.unit.gateway.clocks import taught_clock
 
 
@@ -82,11 +83,18 @@ async def running(batcher: FutureBatcher) -> AsyncIterator[FutureBatcher]:
     yield batcher
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    batcher.fail_pending()
+    batcher.pending.fail_all()
 
 
-def batcher_of(sender: ManualProducer, clock: BrokerClock) -> FutureBatcher:
-    return FutureBatcher(2, "submissions", sender, clock, FrameMetrics(CollectorRegistry()))
+def batcher_of(
+    sender: ManualProducer,
+    clock: BrokerClock,
+    metrics: FrameMetrics | None = None,
+    now: Callable[[], float] = time.monotonic,
+) -> FutureBatcher:
+    metrics = metrics or FrameMetrics(CollectorRegistry())
+    parts = ThroughputEstimator(), Linger(0)
+    return FutureBatcher(2, "submissions", sender, clock, metrics, *parts, now)
 
 
 @pytest.fixture
@@ -97,7 +105,7 @@ async def batcher(sender: ManualProducer) -> AsyncIterator[FutureBatcher]:
 
 
 @pytest.fixture
-async def new_batcher(sender: ManualProducer) -> AsyncIterator[FutureBatcher]:
+async def new_lane(sender: ManualProducer) -> AsyncIterator[FutureBatcher]:
     """A batcher of a gateway that has just started."""
     async with running(batcher_of(sender, BrokerClock())) as batcher:
         yield batcher
@@ -158,7 +166,7 @@ async def test_a_single_submission_is_sent_at_once(
     assert not answer.done()
     sender.append(sent)
     assert await result(answer) == Receipt(2, 0, 0)
-    assert len(batcher) == 0
+    assert batcher.pending.count == 0
 
 
 async def test_submissions_during_a_send_form_the_next_frame_in_order(
@@ -268,10 +276,10 @@ HOUR = 3_600_000
 
 
 async def test_the_leader_is_probed_before_the_first_submission(
-    new_batcher: FutureBatcher, sender: ManualProducer
+    new_lane: FutureBatcher, sender: ManualProducer
 ) -> None:
     """The local clock is an hour ahead; with it, a frame could be applied an hour after its 503."""
-    answer = new_batcher.submit(piece(0), soon())
+    answer = new_lane.submit(piece(0), soon())
     question, asked = await sender.frame()
     assert question.submissions == []
     behind = time.time_ns() // 1_000_000 - HOUR
@@ -285,9 +293,9 @@ async def test_the_leader_is_probed_before_the_first_submission(
 
 
 async def test_probes_are_repeated_until_the_leader_acknowledges(
-    new_batcher: FutureBatcher, sender: ManualProducer
+    new_lane: FutureBatcher, sender: ManualProducer
 ) -> None:
-    answer = new_batcher.submit(piece(0), soon())
+    answer = new_lane.submit(piece(0), soon())
     for _ in range(3):
         question, asked = await sender.frame()
         assert question.submissions == []
@@ -304,9 +312,7 @@ async def test_the_leader_is_probed_again_after_a_long_silence(sender: ManualPro
     passed = 0.0
     metrics = FrameMetrics(CollectorRegistry())
     clock = taught_clock([2])
-    batcher = FutureBatcher(
-        2, "submissions", sender, clock, metrics, lambda: time.monotonic() + passed
-    )
+    batcher = batcher_of(sender, clock, metrics, lambda: time.monotonic() + passed)
     async with running(batcher):
         for passed, held in ((0.0, [["c0"]]), (MAX_AGE + 10, [[], ["c0"]])):
             answer = batcher.submit(piece(0), soon() + passed)
@@ -345,7 +351,7 @@ async def test_a_queued_submission_is_withdrawn_at_its_deadline(
     kept = batcher.submit(piece(2), soon(5))
     assert await result(withdrawn) is None
     assert (
-        len(batcher) == 2
+        batcher.pending.count == 2
     )  # the frame in flight and the live entry; the withdrawn one was released
     sender.append(sent)
     frame, sent = await sender.frame()
@@ -397,10 +403,10 @@ async def test_submissions_of_a_failed_frame_complete_at_their_deadline(
     sender.append(sent)
     assert await result(after) is not None
     assert not unknown.done()
-    assert len(batcher) == 1
+    assert batcher.pending.count == 1
     assert await result(unknown) is None
     assert 0.55 < time.monotonic() - began < 3
-    assert len(batcher) == 0
+    assert batcher.pending.count == 0
 
 
 async def test_deadlines_may_arrive_out_of_order(
@@ -437,9 +443,9 @@ async def test_fail_pending_completes_everything(
     answers = [batcher.submit(piece(0), soon())]
     await sender.frame()
     answers += [batcher.submit(piece(number), soon()) for number in range(1, 5)]
-    batcher.fail_pending()
+    batcher.pending.fail_all()
     assert [await result(answer) for answer in answers] == [None] * 5
-    assert len(batcher) == 0
+    assert batcher.pending.count == 0
 
 
 PublisherOf = Callable[..., SubmissionBatcher]
@@ -562,7 +568,7 @@ def test_a_payload_is_contained_unchanged_in_the_frame() -> None:
 
 async def test_a_reused_offset_is_counted(sender: ManualProducer) -> None:
     metrics = FrameMetrics(CollectorRegistry())
-    batcher = FutureBatcher(2, "submissions", sender, taught_clock([2]), metrics)
+    batcher = batcher_of(sender, taught_clock([2]), metrics)
     async with running(batcher):
         for offset in (5, 6, 6, 7, 3):
             sender.next_offset = offset
@@ -575,7 +581,7 @@ async def test_a_reused_offset_is_counted(sender: ManualProducer) -> None:
 
 @dataclass
 class RecordingSender:
-    """Appends frame number n after `trip(n)` seconds; records when each was sent and appended."""
+    """Appends frame number n after `trip(n)` seconds; keeps when each left and was appended."""
 
     trip: Callable[[int], float] = lambda _: 0.002
     frames: list[tuple[float, Frame]] = field(default_factory=list)

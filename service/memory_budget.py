@@ -1,4 +1,4 @@
-"""A budget for the memory that request bodies use."""
+"""Budgets for the memory that requests use before they are authenticated or complete."""
 
 import asyncio
 import contextlib
@@ -6,11 +6,16 @@ from collections.abc import Iterator
 
 
 class BudgetExceededError(Exception):
-    """The reservation would exceed the budget."""
+    """The reservation would exceed the budget: a 503 for the request."""
+
+    def __init__(self) -> None:
+        super().__init__("Too much data is being received: try again")
 
 
 class Reservation:
-    """The bytes that one request has reserved."""
+    """The bytes that one request or connection has reserved."""
+
+    __slots__ = ("budget", "size")
 
     def __init__(self, budget: "MemoryBudget") -> None:
         self.budget = budget
@@ -20,12 +25,17 @@ class Reservation:
         """Reserve `size` more bytes; a negative size releases them.
 
         Raises:
-            BudgetExceededError: the budget would be exceeded.
+            BudgetExceededError: the budget would be exceeded; nothing has changed.
         """
-        if self.budget.reserved + size > self.budget.size:
+        if size > 0 and self.budget.reserved + size > self.budget.size:
             raise BudgetExceededError
         self.budget.reserved += size
         self.size += size
+
+    def resize(self, size: int) -> None:
+        """Reserve `size` bytes in all; raises as `add`."""
+        if size != self.size:
+            self.add(size - self.size)
 
 
 class MemoryBudget:
@@ -44,4 +54,4 @@ class MemoryBudget:
         try:
             yield reservation
         finally:
-            self.reserved -= reservation.size
+            reservation.resize(0)
