@@ -105,7 +105,7 @@ async def batcher(sender: ManualProducer) -> AsyncIterator[FutureBatcher]:
 
 
 @pytest.fixture
-async def new_lane(sender: ManualProducer) -> AsyncIterator[FutureBatcher]:
+async def new_batcher(sender: ManualProducer) -> AsyncIterator[FutureBatcher]:
     """A batcher of a gateway that has just started."""
     async with running(batcher_of(sender, BrokerClock())) as batcher:
         yield batcher
@@ -276,10 +276,10 @@ HOUR = 3_600_000
 
 
 async def test_the_leader_is_probed_before_the_first_submission(
-    new_lane: FutureBatcher, sender: ManualProducer
+    new_batcher: FutureBatcher, sender: ManualProducer
 ) -> None:
     """The local clock is an hour ahead; with it, a frame could be applied an hour after its 503."""
-    answer = new_lane.submit(piece(0), soon())
+    answer = new_batcher.submit(piece(0), soon())
     question, asked = await sender.frame()
     assert question.submissions == []
     behind = time.time_ns() // 1_000_000 - HOUR
@@ -293,9 +293,9 @@ async def test_the_leader_is_probed_before_the_first_submission(
 
 
 async def test_probes_are_repeated_until_the_leader_acknowledges(
-    new_lane: FutureBatcher, sender: ManualProducer
+    new_batcher: FutureBatcher, sender: ManualProducer
 ) -> None:
-    answer = new_lane.submit(piece(0), soon())
+    answer = new_batcher.submit(piece(0), soon())
     for _ in range(3):
         question, asked = await sender.frame()
         assert question.submissions == []
