@@ -198,7 +198,7 @@ class LimitedProtocol(LimitedConnection):
     @property
     def header_lines(self) -> bytes:
         """The default header lines of a response."""
-        return b"".join([b"%b: %b\r\n" % each for each in self._server_state.default_headers])
+        return self._limits.header_lines(self._server_state.default_headers)
 
     def write_response(self, data: bytes, keep_alive: bool) -> None:
         """Write a response in one call, and close the connection if it is the last one."""

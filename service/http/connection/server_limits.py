@@ -75,14 +75,24 @@ class UnreadResponses:
 
 
 class ServerLimits:
-    """The limits of one server."""
+    """The limits of one server, and the header lines of its responses."""
 
     def __init__(self) -> None:
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._header_lines = b""
         self.idle = IdleConnections()
         self.unread = UnreadResponses()
         self.heads = MemoryBudget(MAX_HEADS)
         self.buffered = MemoryBudget(MAX_BUFFERED_BYTES)
         self.pending = MemoryBudget(MAX_PENDING_BYTES)
+
+    def header_lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """Encode the default headers of responses; kept, as uvicorn makes a new list each
+        second."""
+        if headers is not self._headers:
+            self._header_lines = b"".join([b"%b: %b\r\n" % each for each in headers])
+            self._headers = headers
+        return self._header_lines
 
 
 _by_server: WeakKeyDictionary[object, ServerLimits] = WeakKeyDictionary()
