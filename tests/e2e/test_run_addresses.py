@@ -79,7 +79,10 @@ def test_an_address_for_other_machines_is_printed_and_alerts_are_seen_on_the_fir
     environ = {"HOST": "0.0.0.0", "PROMETHEUS": "1"}
     with LocalRun(tmp_path / ".state", environ=environ) as run:
         run.until_ready()
-        assert "warning: HOST=0.0.0.0 without TLS: others in the network can read API keys" in run.output
+        assert (
+            "warning: HOST=0.0.0.0 without TLS: others in the network can read API keys"
+            in run.output
+        )
         assert "0.0.0.0" not in run.output.partition("Ready.")[2]
         if address := own_address("0.0.0.0"):
             assert f"http://{address}:{run.port}/" in run.output
