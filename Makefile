@@ -6,9 +6,9 @@
 
 BIN := .venv/bin
 
-# Most tests wait, so more processes than cores are busy. Each test is scheduled by itself, unless it shares
-# services with others (xdist_group); tests/conftest.py puts the longest first.
-PROCESSES ?= 3
+# As many as cores: with more, Kafka and the services starve on a slow machine. Each test is scheduled by itself, unless it
+# shares services with others (xdist_group); tests/conftest.py puts the longest first.
+PROCESSES ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder --max-worker-restart 0 --durations 40
 # Every process imports all test files, which takes twice as long without their bytecode.
 unexport PYTHONDONTWRITEBYTECODE
@@ -22,7 +22,7 @@ run: runtime  ## run everything on this machine: Kafka, processor, gateway, expo
 env:  ## write secrets for docker compose to .env, once (LAPTOP=1: one broker, one of each service)
 	@sh deploy/env.sh $(if $(LAPTOP),laptop)
 
-test: dev  ## run the tests, with a real Kafka that they start (PROCESSES=3 ARGS='-k name' selects tests)
+test: dev  ## run the tests, with a real Kafka that they start (PROCESSES=2 ARGS='-k name' selects tests)
 	@$(PYTEST) $(ARGS)
 
 test-nightly: dev  ## run the tests with all long forms: every fault, attack, stack and restart (35 minutes)
