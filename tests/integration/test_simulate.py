@@ -68,7 +68,7 @@ async def test_a_scrape_has_every_accepted_report_and_other_runs_say_how_they_en
 
 async def test_an_outage_is_survived(manager: Service) -> None:
     """The manager restarts: agents repeat their requests, and nothing else fails."""
-    fleet = ("--clients", "30", "--headends", "0", "--interval", "12", "--duration", "14")
+    fleet = ("--clients", "30", "--headends", "0", "--interval", "20", "--duration", "16")
     playing = asyncio.create_task(simulate(manager.url, *fleet))
     while "tobogganing_client_last_check_in_timestamp{" not in (await manager.scrape()).text:
         assert not playing.done(), playing.result()
