@@ -22,12 +22,12 @@ from exporter.thresholds import Thresholds
 
 T = TypeVar("T")
 
-MAX_SHARE = 0.05
-"""Share of the time that may be spent on new views: one that took 20 ms is shown for 400 ms. That
+MAX_SHARE = 0.04
+"""Share of the time that may be spent on new views: one that took 20 ms is shown for 500 ms. That
 of a small fleet is always new."""
 KEPT_SECONDS = 60.0
 """Seconds after the last request for which what views are made of is kept."""
-MAX_AGE = 3.0
+MAX_AGE = 4.0
 """Maximum age of a view in seconds."""
 
 
