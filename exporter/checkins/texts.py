@@ -11,6 +11,8 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.state.columns import MAX_CHANGED
+
 Slots = NDArray[np.intp]
 _WORD = 8
 """Bytes that are compared at a time."""
@@ -150,9 +152,6 @@ class Texts:
     Names are compared in any case. One thread uses it; another may `note` changes.
     """
 
-    MAX_CHANGED = 50_000
-    """Maximum number of slots that are updated singly; with more, all are read again."""
-
     def __init__(self, kind: str) -> None:
         self._skipped = len(kind) + 1
         self._changed: set[int] | None = None
@@ -162,13 +161,16 @@ class Texts:
         self.ids = TextColumn()
 
     def note(self, changed: set[int] | None) -> None:
-        """Note the slots whose name or key has changed; None: any may have."""
+        """Note the slots whose name or key has changed; None: any may have.
+
+        With more than MAX_CHANGED, all are read again.
+        """
         with self._lock:
             if self._changed is None or changed is None:
                 self._changed = None
                 return
             self._changed |= changed
-            if len(self._changed) > self.MAX_CHANGED:
+            if len(self._changed) > MAX_CHANGED:
                 self._changed = None
 
     def update(self, keys: Sequence[bytes | None], names: Sequence[str]) -> None:

@@ -84,7 +84,7 @@ class FastPathSubmissions:
         except ApiError as error:
             pending.refuse(error, "refused")
             parts.refusals.body(kind.name, id, error)
-        except Exception as error:
+        except Exception as error:  # whatever failed, the client gets a response that is counted
             log.error("request failed", path=endpoint.template, exc_info=error)
             pending.respond(500, b'{"error":"Internal server error"}')
         return True

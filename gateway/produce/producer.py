@@ -152,8 +152,7 @@ class ResilientProducer:
         except asyncio.CancelledError:
             self.ack_monitor.on_failed(began)
             raise
-        # aiokafka raises errors of its own, and AssertionError if metadata lacks a partition.
-        except Exception as error:
+        except Exception as error:  # aiokafka also raises AssertionError, if it lacks a partition
             self.ack_monitor.on_failed(began)
             log.warning("producer failed", topic=topic, partition=partition, reason=repr(error))
             self._fail(producer)
@@ -216,7 +215,7 @@ class ResilientProducer:
                 async with asyncio.timeout(self.send_timeout):
                     await producer.start()
                 return producer
-            except BaseException as error:
+            except BaseException as error:  # also when cancelled, its connections must close
                 await self._stop(producer, self.stop_timeout)
                 if not isinstance(error, Exception):
                     raise
@@ -240,6 +239,6 @@ class ResilientProducer:
         try:
             async with asyncio.timeout(timeout):
                 await producer.stop()
-        except Exception as error:
+        except Exception as error:  # whatever fails, its connections must close
             log.info("producer abandoned", reason=repr(error))
             await abandon(producer)

@@ -88,7 +88,7 @@ class AuditLog:
             else:
                 self._amend_later(record, ChangeOutcome.UNCONFIRMED, str(error))
             raise
-        except Exception as error:
+        except Exception as error:  # whatever failed, the outcome is unknown, and must say so
             self._amend_later(record, ChangeOutcome.UNCONFIRMED, repr(error))
             raise
         _log(record, "done")

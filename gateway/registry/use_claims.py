@@ -70,7 +70,7 @@ class UseClaims:
                     waiters = await self._claim_for(key, waiters)
                 except UnconfirmedError as error:
                     waiters = _fail(waiters, error)
-        except Exception as error:
+        except Exception as error:  # whatever failed, nobody may wait forever
             log.exception("claim failed", key=key[0].decode())
             _fail(waiters + self._waiting.pop(key, []), UnconfirmedError(repr(error)))
         finally:

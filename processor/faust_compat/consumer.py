@@ -30,8 +30,8 @@ from service.tasks import abort
 log = structlog.get_logger(__name__)
 
 GATHER_BYTES = 64 * 1024
-"""Bytes with which a fetch under load ends: compressed frames of about two thousand submissions,
-which cost no less each when they are more."""
+"""Bytes with which a fetch under load ends: compressed frames of about two thousand submissions.
+With more, a submission costs no less."""
 FETCH_WAIT_MS = 300
 """Maximum time that a broker delays a fetch without records (Faust's default is 1.5 s).
 

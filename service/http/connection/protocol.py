@@ -267,7 +267,7 @@ class LimitedProtocol(LimitedConnection):
         self._active = exchange = FastPathExchange(self, request)
         try:
             taken = self._fast_path(request.target, request.fields, body, exchange)
-        except Exception as error:
+        except Exception as error:  # whatever failed, the client gets a response
             log.error(
                 "request failed", path=request.target.decode(errors="replace"), exc_info=error
             )

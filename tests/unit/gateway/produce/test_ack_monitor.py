@@ -1,4 +1,4 @@
-"""Silence lasts from the first record sent after the last acknowledgement."""
+"""The time without acknowledgement begins with the first record sent after the last one."""
 
 import asyncio
 import math
